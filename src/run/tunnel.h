@@ -1,0 +1,117 @@
+/* tunnel.h - the data-plane thread: owns the WireGuard device, the UDP sockets (IPv4 and IPv6, one
+ * port, shared with STUN) and the TUN descriptor. The control thread talks to it through a ring of
+ * commands and receives a ring of messages; both rings have one producer, one consumer and an eventfd.
+ * All calls below belong to one control thread. Deciding anything (ICE, names, policy) stays out.
+ * Design: design.md "Process model", "Data plane". Tests: tests/unit/run_tunnel_test.c,
+ * tests/net/test_wireguard_interop.py. */
+#ifndef NB_RUN_TUNNEL_H
+#define NB_RUN_TUNNEL_H
+
+#include "wg/wg.h"
+
+struct run_tunnel;
+
+#define RUN_TUNNEL_DGRAM_MAX 1600	/* longer non-WireGuard datagrams are dropped and counted */
+
+struct run_tunnel_config {
+	int tun_fd;			/* nonblocking, IFF_NO_PI; -1: no inner side. Taken over: closed by run_tunnel_free */
+	size_t mtu;			/* of the TUN interface: 576..8192; larger inner packets are dropped */
+	uint16_t port;			/* UDP port; 0: the system chooses, see run_tunnel_port */
+	uint32_t fwmark;		/* SO_MARK of the UDP sockets; 0: none */
+	uint8_t private_key[NB_KEY_LEN];
+	struct nb_wall tai_floor;	/* from RUN_TUNNEL_TAI of an earlier run; 0: none */
+};
+
+/* Open the sockets and start the thread. Returns 0, NB_E_BUSY (port taken), NB_E_PERM, NB_E_SYS,
+ * NB_E_NOMEM, NB_E_ARG; on failure tun_fd still belongs to the caller. */
+int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg);
+/* Stop the thread, wipe the keys, close everything. NULL is fine. */
+void run_tunnel_free(struct run_tunnel *t);
+/* The UDP port in use. */
+uint16_t run_tunnel_port(const struct run_tunnel *t);
+/* Readable when run_tunnel_next may have something; level-triggered. Do not read from it. */
+int run_tunnel_fd(const struct run_tunnel *t);
+
+/* --- commands ---
+ * Each returns 0, NB_E_NOMEM, or NB_E_AGAIN when the ring is full (try after the next poll). They act in order. */
+
+struct run_tunnel_peer {
+	uint8_t key[NB_KEY_LEN];
+	bool set_psk, set_keepalive, set_endpoint;	/* which of the fields below to apply */
+	bool replace_allowed;				/* forget the prefixes the peer had first */
+	bool update_only;				/* do nothing when the peer does not exist */
+	uint8_t psk[NB_KEY_LEN];			/* all zero removes it */
+	uint16_t keepalive;				/* seconds, 0 off */
+	struct wg_ep ep;
+	const struct nb_prefix *allowed;		/* copied; added to the peer */
+	size_t nallowed;
+};
+/* Make or change a peer. */
+int run_tunnel_peer_set(struct run_tunnel *t, const struct run_tunnel_peer *p);
+int run_tunnel_peer_remove(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN]);
+/* Withdraw prefixes. */
+int run_tunnel_peer_disallow(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN], const struct nb_prefix *prefixes, size_t n);
+/* Forget the peer's sessions and waiting packets, keep its configuration. */
+int run_tunnel_peer_reset(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN]);
+/* Set where to send. handshake: begin one at once (never two within 20 ms). */
+int run_tunnel_endpoint(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN], const struct wg_ep *ep, bool handshake);
+/* Send one raw datagram (STUN, TURN control) from the shared port. from: our address to use, family 0 for any. */
+int run_tunnel_send(struct run_tunnel *t, const struct nb_endpoint *to, const struct nb_addr *from, struct nb_bytes data);
+/* Name a TURN server reached through the shared port: from it, ChannelData that carries WireGuard is
+ * consumed here as endpoint kind TURN; all else from it goes up raw. At most 16. */
+int run_tunnel_turn_add(struct run_tunnel *t, const struct nb_endpoint *server);
+int run_tunnel_turn_remove(struct run_tunnel *t, const struct nb_endpoint *server);
+/* Hand in a WireGuard message that arrived elsewhere: on a relay stream (kind STREAM), or on a TURN
+ * connection of the control side's own. Its answers to STREAM endpoints come back as RUN_TUNNEL_STREAM. */
+int run_tunnel_deliver(struct run_tunnel *t, const struct wg_ep *from, struct nb_bytes data);
+int run_tunnel_set_private_key(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN]);
+int run_tunnel_set_fwmark(struct run_tunnel *t, uint32_t fwmark);
+/* Move to another port (0: any); the outcome comes as RUN_TUNNEL_PORT. On failure the old port stays. */
+int run_tunnel_set_port(struct run_tunnel *t, uint16_t port);
+/* The wall clock jumped: take it into handshake time stamps. */
+int run_tunnel_wall_changed(struct run_tunnel *t);
+/* Ask for a snapshot: one RUN_TUNNEL_STATS per peer, then RUN_TUNNEL_STATS_END with the same tag. allowed:
+ * also the prefixes, in RUN_TUNNEL_ALLOWED messages directly after each peer's RUN_TUNNEL_STATS. */
+int run_tunnel_stats(struct run_tunnel *t, uint32_t tag, bool allowed);
+
+/* --- messages --- */
+
+enum run_tunnel_kind {
+	RUN_TUNNEL_DGRAM,	/* from, to (to.addr family 0 when unknown), data */
+	RUN_TUNNEL_STREAM,	/* ep, data: send data on relay stream ep.id */
+	RUN_TUNNEL_EVENT,	/* event (enum wg_event_kind, not TAI), key, ep */
+	RUN_TUNNEL_TAI,		/* tai: persist before the hour is over */
+	RUN_TUNNEL_STATS,	/* tag, key, stats */
+	RUN_TUNNEL_ALLOWED,	/* tag, key, prefixes[nprefixes] */
+	RUN_TUNNEL_STATS_END,	/* tag, counters */
+	RUN_TUNNEL_PORT,	/* err (0 or NB_E_*), port in use now */
+	RUN_TUNNEL_TUN_GONE,	/* the interface disappeared; the inner side is closed */
+};
+
+struct run_tunnel_counters {
+	struct wg_counters wg;
+	uint64_t dgrams_lost;	/* non-WireGuard datagrams dropped: ring full or too long */
+	uint64_t udp_errors;	/* sends the system refused */
+	uint64_t tun_errors;	/* inner packets the system refused */
+};
+
+struct run_tunnel_msg {
+	uint8_t kind;			/* enum run_tunnel_kind */
+	uint8_t event;			/* enum wg_event_kind */
+	uint32_t tag;
+	int err;
+	uint16_t port;
+	uint8_t key[NB_KEY_LEN];
+	struct wg_ep ep;
+	struct nb_endpoint from, to;
+	struct nb_wall tai;
+	struct wg_peer_stats stats;
+	struct run_tunnel_counters counters;
+	struct nb_bytes data;			/* borrowed until the next call */
+	const struct nb_prefix *prefixes;	/* borrowed until the next call */
+	size_t nprefixes;
+};
+/* Take the next message: 1, or 0 when there is none. */
+int run_tunnel_next(struct run_tunnel *t, struct run_tunnel_msg *m);
+
+#endif

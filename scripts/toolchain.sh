@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# toolchain.sh TARGET: make out/TARGET/tc, the compiler front end a target is built with:
+#   cc      a wrapper taking gcc/clang arguments
+#   flags   C flags used for the libraries (the Makefile has the project's own)
+#   kernel/ links to the kernel's headers, searched after libc's own
+# A machine's own architecture means musl as static PIE; "asan" means clang on glibc with sanitizers.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=$1
+tc=out/$target/tc
+mkdir -p "$tc"
+
+put() { # put FILE: replace FILE by stdin only when it differs, so that nothing is rebuilt for nothing
+	cat >"$1.new"
+	if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
+}
+
+die() { echo "toolchain: $*" >&2; exit 1; }
+
+musl() {
+	local multi musl specs dir
+	multi=$(gcc -print-multiarch)
+	musl=/usr/lib/$(uname -m)-linux-musl
+	specs=$musl/musl-gcc.specs
+	[ -f "$specs" ] || die "musl-gcc is missing: run ./build.sh as root, or install musl-tools"
+	[ -f "$musl/rcrt1.o" ] || die "$musl/rcrt1.o is missing: musl 1.2 or newer is needed for static PIE"
+	mkdir -p "$tc/kernel"
+	for dir in linux asm-generic; do ln -sfn "/usr/include/$dir" "$tc/kernel/$dir"; done
+	if [ -d "/usr/include/$multi/asm" ]; then ln -sfn "/usr/include/$multi/asm" "$tc/kernel/asm"
+	else ln -sfn /usr/include/asm "$tc/kernel/asm"; fi
+	# musl-gcc -static-pie silently links a dynamic program, hence a copy of its specs that says what is meant.
+	sed -e "s#^%{!shared: [^}]*Scrt1.o}#$musl/rcrt1.o#" \
+	    -e 's#^-dynamic-linker .*#-nostdlib -static -pie --no-dynamic-linker -z text#' \
+	    "$specs" | put "$tc/musl-pie.specs"
+	grep -q 'rcrt1.o' "$tc/musl-pie.specs" && grep -q 'no-dynamic-linker' "$tc/musl-pie.specs" ||
+		die "$specs looks unlike the one this script knows (musl-tools 1.2.3)"
+	put "$tc/cc" <<-'EOF'
+		#!/bin/sh
+		d=$(dirname "$0")
+		exec gcc "$@" -specs "$d/musl-pie.specs" -idirafter "$d/kernel"
+	EOF
+	put "$tc/flags" <<-'EOF'
+		-Os -fPIE -ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables -fstack-protector-strong -fstack-clash-protection
+	EOF
+}
+
+asan() {
+	command -v clang >/dev/null || die "clang is missing: run ./build.sh asan as root, or install clang"
+	put "$tc/cc" <<-'EOF'
+		#!/bin/sh
+		exec clang "$@"
+	EOF
+	# Libraries read words unaligned on purpose where the processor allows it.
+	put "$tc/flags" <<-'EOF'
+		-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize=alignment
+	EOF
+}
+
+case $target in
+asan) asan ;;
+"$(uname -m)") musl ;;
+*) die "unknown target $target (known: $(uname -m), asan)" ;;
+esac
+chmod +x "$tc/cc"

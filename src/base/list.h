@@ -37,6 +37,7 @@ static inline void nb_list_del(struct nb_list *node)
 
 #define nb_list_each(it, head) for (struct nb_list *it = (head)->next; it != (head); it = it->next)
 #define nb_list_each_safe(it, head) \
-	for (struct nb_list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
+	for (struct nb_list *it = (head)->next, *it##_next = it->next; it != (head); \
+	     it = it##_next, it##_next = it->next)
 
 #endif

@@ -26,6 +26,7 @@ PROTO := $(sort $(wildcard src/proto/*.proto))
 UNIT  := $(sort $(wildcard tests/unit/*_test.c tests/sim/*_test.c))
 FUZZ  := $(sort $(wildcard tests/fuzz/*_fuzz.c))
 BENCH := $(sort $(wildcard tests/bench/*_bench.c))
+NET   := $(sort $(wildcard tests/net/*.c))
 # Other C files beside the tests are helpers that any test may use.
 HELP  := $(filter-out $(UNIT) $(FUZZ) $(BENCH) tests/fuzz/replay.c, \
            $(sort $(wildcard tests/unit/*.c tests/sim/*.c tests/bench/*.c)))
@@ -41,6 +42,7 @@ TESTS    := $(UNIT:tests/%.c=$(O)/test/%)
 REPLAYS  := $(FUZZ:tests/fuzz/%_fuzz.c=$(O)/test/fuzz/%_seeds)
 FUZZERS  := $(FUZZ:tests/fuzz/%_fuzz.c=$(O)/fuzz/%)
 BENCHES  := $(BENCH:tests/%.c=$(O)/test/%)
+NETPROGS := $(NET:tests/%.c=$(O)/test/%)
 
 # --- flags
 CC := $(O)/tc/cc
@@ -151,10 +153,10 @@ check: $(PROGRAM) $(TESTS) $(REPLAYS)
 	$(Q)scripts/run-tests.sh $(O) $(TESTS) $(REPLAYS)
 	$(Q)scripts/lint.py
 
-check-net: $(PROGRAM)
+check-net: $(PROGRAM) $(NETPROGS)
 	$(Q)scripts/check-net.sh
 
-soak: $(PROGRAM)
+soak: $(PROGRAM) $(NETPROGS)
 	$(Q)NB_SOAK=1 scripts/check-net.sh
 
 asan:

@@ -315,9 +315,13 @@ static int set_status(struct grpc_call *call, int status, const char *message)
 	char *copy = NULL;
 
 	if (message && message[0]) {
-		copy = strndup(message, 4096);
+		size_t n = strnlen(message, 4096);
+
+		copy = malloc(n + 1);
 		if (!copy)
 			return NB_E_NOMEM;
+		memcpy(copy, message, n);
+		copy[n] = 0;
 	}
 	free(call->message);
 	call->message = copy;

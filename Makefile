@@ -1,6 +1,6 @@
 # nestbox. ./build.sh sets a machine up and calls this; on a machine that is set up, plain make works too.
 #   make                out/nestbox, static and stripped, debug information in out/nestbox.debug
-#   make check          lint, unit tests, simulations, fuzz seeds replayed: no root, seconds
+#   make check          unit tests, simulations, fuzz seeds replayed, lint: no root, seconds
 #   make check-net      real programs in network namespaces (root)
 #   make asan | fuzz    clang on glibc: the tests under ASan and UBSan; each fuzz harness for FUZZ_SECONDS
 #   make bench | soak   measurements; the network tests at full length
@@ -26,6 +26,7 @@ PROTO := $(sort $(wildcard src/proto/*.proto))
 UNIT  := $(sort $(wildcard tests/unit/*_test.c tests/sim/*_test.c))
 FUZZ  := $(sort $(wildcard tests/fuzz/*_fuzz.c))
 BENCH := $(sort $(wildcard tests/bench/*_bench.c))
+NET   := $(sort $(wildcard tests/net/*.c))
 # Other C files beside the tests are helpers that any test may use.
 HELP  := $(filter-out $(UNIT) $(FUZZ) $(BENCH) tests/fuzz/replay.c, \
            $(sort $(wildcard tests/unit/*.c tests/sim/*.c tests/bench/*.c)))
@@ -41,6 +42,7 @@ TESTS    := $(UNIT:tests/%.c=$(O)/test/%)
 REPLAYS  := $(FUZZ:tests/fuzz/%_fuzz.c=$(O)/test/fuzz/%_seeds)
 FUZZERS  := $(FUZZ:tests/fuzz/%_fuzz.c=$(O)/fuzz/%)
 BENCHES  := $(BENCH:tests/%.c=$(O)/test/%)
+NETPROGS := $(NET:tests/%.c=$(O)/test/%)
 
 # --- flags
 CC := $(O)/tc/cc
@@ -58,7 +60,8 @@ OPT :=
 else
 PROGRAM := out/nestbox
 CFLAGS += -fPIE -fstack-protector-strong -fstack-clash-protection -fno-unwind-tables -fno-asynchronous-unwind-tables
-LDFLAGS := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack,--build-id=sha1
+# The stack size is that of threads; musl's own 128 KB leave no room for a 64 KB packet or two.
+LDFLAGS := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack,-z,stack-size=1048576,--build-id=sha1
 # Small everywhere, fast where each packet passes.
 OPT = $(if $(filter src/wg/% src/crypto/%,$<),-O2,-Os)
 endif
@@ -128,7 +131,8 @@ else
 $(PROGRAM): $(O)/nestbox.full
 	$(Q)objcopy --only-keep-debug $< $@.debug
 	$(Q)strip -o $@.new $<
-	$(Q)cd out && objcopy --add-gnu-debuglink=nestbox.debug nestbox.new && mv nestbox.new nestbox
+	$(Q)cd out && objcopy --add-gnu-debuglink=nestbox.debug nestbox.new
+	$(Q)scripts/check-binary.sh $@.new && mv $@.new $@
 	@echo "  DONE    $@, $$(stat -c %s $@) bytes"
 endif
 
@@ -146,13 +150,13 @@ $(O)/fuzz/%: $(O)/obj/tests/fuzz/%_fuzz.o $(LIB)
 	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 
 check: $(PROGRAM) $(TESTS) $(REPLAYS)
-	$(Q)scripts/lint.py
 	$(Q)scripts/run-tests.sh $(O) $(TESTS) $(REPLAYS)
+	$(Q)scripts/lint.py
 
-check-net: $(PROGRAM)
+check-net: $(PROGRAM) $(NETPROGS)
 	$(Q)scripts/check-net.sh
 
-soak: $(PROGRAM)
+soak: $(PROGRAM) $(NETPROGS)
 	$(Q)NB_SOAK=1 scripts/check-net.sh
 
 asan:

@@ -1,0 +1,139 @@
+/* conn.h - one peer connection of the agent, spec/peer-connection.md section 1: offers and answers,
+ * session ids, the reconnect schedule, one ICE agent per session, and from its outcome the endpoint
+ * WireGuard shall use. Pure: signal messages, STUN datagrams and time in; signal messages, datagrams,
+ * events and the next deadline out. The engine (client/engine.h) owns the connections, the shared
+ * socket and the TURN allocations; what a network map means is not known here.
+ * Tests: tests/unit/client_conn_test.c, tests/sim/client_conn_sim_test.c */
+#ifndef NB_CLIENT_CONN_H
+#define NB_CLIENT_CONN_H
+
+#include "base/time.h"
+#include "ice/ice.h"
+#include "wg/wg.h"
+
+#define CLIENT_SESSION_LEN 5		/* bytes of a session id */
+#define CLIENT_RELAY_URL_MAX 256
+#define CLIENT_EARLY_MAX 16		/* candidates kept for an agent that does not exist yet, 10 s */
+
+/* Signal body types this module handles (spec/signal-protocol.md 3.2). */
+enum client_signal_type {
+	CLIENT_SIGNAL_OFFER = 0,
+	CLIENT_SIGNAL_ANSWER = 1,
+	CLIENT_SIGNAL_CANDIDATE = 2,
+	CLIENT_SIGNAL_GO_IDLE = 5,
+};
+
+/* One signal message to or from the other peer, decoded. */
+struct client_signal_msg {
+	enum client_signal_type type;
+	/* OFFER, ANSWER */
+	char ufrag[ICE_UFRAG_MAX + 1];		/* "" both: the sender has no ICE */
+	char pwd[ICE_PWD_MAX + 1];
+	bool has_session;			/* false too when the id had another length */
+	uint8_t session[CLIENT_SESSION_LEN];
+	uint16_t wg_port;
+	char version[32];
+	char relay_url[CLIENT_RELAY_URL_MAX];	/* "" when the sender is on no relay */
+	struct nb_addr relay_ip;		/* family 0 when absent */
+	/* CANDIDATE */
+	char candidate[ICE_CANDIDATE_TEXT];
+};
+
+/* What all connections of an agent share; the engine keeps it up to date and calls
+ * client_conn_network_changed() after a change. */
+struct client_network {
+	struct nb_addr hosts[ICE_LOCAL_MAX];	/* usable interface addresses */
+	size_t nhosts;
+	uint16_t port;				/* shared UDP port */
+	struct nb_endpoint stun[ICE_SERVERS_MAX];	/* STUN and TURN servers, resolved */
+	size_t nstun;
+	struct nb_endpoint relayed[4];		/* TURN allocations: address of via i + 1; family 0 while absent */
+	size_t nrelayed;
+	char relay_url[CLIENT_RELAY_URL_MAX];	/* our home relay when connected, else "" */
+	struct nb_addr relay_ip;
+	const char *version;			/* NB_COMPAT */
+	bool force_relay;			/* no ICE at all (NB_FORCE_RELAY) */
+	bool relay_only;			/* TURN candidates only (NB_ICE_FORCE_RELAY_CONN) */
+};
+
+struct client_conn_config {
+	char self_key[NB_KEY_TEXT_LEN];		/* base64; decide the roles */
+	char peer_key[NB_KEY_TEXT_LEN];
+	const struct client_network *net;	/* borrowed for the connection's life */
+	struct ice_demux *demux;		/* agents are entered and removed here */
+	nb_random_fn random;
+	void *random_ctx;
+	void *user;				/* client_conn_user() */
+};
+
+enum client_conn_path { CLIENT_PATH_NONE, CLIENT_PATH_RELAY, CLIENT_PATH_TURN, CLIENT_PATH_DIRECT };
+
+enum client_conn_event_type {
+	CLIENT_CONN_SEND,	/* signal: seal and send to the peer */
+	CLIENT_CONN_PERMIT,	/* remote: give this address a permission on every TURN allocation */
+	CLIENT_CONN_ENDPOINT,	/* path, remote, via: point WireGuard there. handshake: start one now (we are the
+				 * controlling side, or waited long enough). Path TURN: bind a channel first */
+	CLIENT_CONN_NO_ENDPOINT,	/* no path: remove WireGuard's endpoint, keep the peer */
+	CLIENT_CONN_RESET,	/* the other side restarted: forget WireGuard's sessions with it */
+	CLIENT_CONN_CHANGED,	/* client_conn_status() has something new */
+};
+
+struct client_conn_event {
+	enum client_conn_event_type type;
+	struct client_signal_msg signal;
+	enum client_conn_path path;
+	struct nb_endpoint remote;
+	unsigned via;			/* 0: shared socket; k: TURN allocation k - 1 */
+	bool handshake;
+};
+
+/* What `netbird status -d` and --json show of a peer. */
+struct client_conn_status {
+	bool connected;			/* a path exists */
+	bool connecting;		/* open, no path */
+	enum client_conn_path path;
+	enum ice_type local_type, remote_type;	/* valid when path is DIRECT or TURN */
+	struct nb_endpoint local, remote;
+	int64_t rtt_ns;
+	struct nb_time changed;		/* when `connected` changed last */
+	char relay_url[CLIENT_RELAY_URL_MAX];	/* the peer's relay, as it said */
+};
+
+struct client_conn;
+
+/* A closed connection: nothing happens before client_conn_open(). cfg is copied. NULL without memory. */
+struct client_conn *client_conn_new(const struct client_conn_config *cfg, struct nb_time now);
+/* Takes its agent out of the demultiplexer, wipes credentials. NULL is allowed. */
+void client_conn_free(struct client_conn *c);
+/* New credentials, first OFFER at once. */
+void client_conn_open(struct client_conn *c, struct nb_time now);
+/* Back to idle: agent gone, CLIENT_CONN_NO_ENDPOINT if there was a path. */
+void client_conn_close(struct client_conn *c, struct nb_time now);
+bool client_conn_is_open(const struct client_conn *c);
+
+/* A signal message from this peer. A closed connection is opened by anything but GO_IDLE. */
+void client_conn_signal(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now);
+/* The connection a STUN datagram belongs to, or NULL. */
+struct client_conn *client_conn_find(const struct ice_demux *d, struct nb_bytes dgram);
+/* A STUN datagram of path via. Returns as ice_input. */
+int client_conn_input(struct client_conn *c, const struct nb_dgram *in, unsigned via, struct nb_time now);
+/* Run timers; next datagram, as ice_output (room ICE_DGRAM_MAX). 1 or 0. */
+int client_conn_output(struct client_conn *c, struct nb_dgram *out, unsigned *via, struct nb_time now);
+/* Pull until 0. */
+int client_conn_event(struct client_conn *c, struct client_conn_event *ev);
+struct nb_time client_conn_deadline(const struct client_conn *c);
+
+/* The signal stream (or management) came back after a loss: re-offer soon unless connected. */
+void client_conn_signal_ready(struct client_conn *c, struct nb_time now);
+/* client_network changed. hard: addresses or default route changed, start a new session at once. Not hard: a TURN
+ * allocation, STUN server or relay appeared: a running agent takes the new candidates in. */
+void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_time now);
+/* WireGuard finished a handshake (feeds the watcher of 4.3: no handshake 30 s after a path appeared, or
+ * 3 min 30 s after the last, closes the path). */
+void client_conn_handshake(struct client_conn *c, struct nb_time now);
+
+void client_conn_status(const struct client_conn *c, struct client_conn_status *out);
+void *client_conn_user(const struct client_conn *c);
+bool client_conn_is_controller(const struct client_conn *c);
+
+#endif

@@ -58,7 +58,8 @@ build_bearssl() {
 	headers inc/*.h
 }
 build_nghttp2() {
-	cmake_static nghttp2_static -DENABLE_LIB_ONLY=ON -DENABLE_STATIC_LIB=ON -DENABLE_SHARED_LIB=OFF
+	# The project asks for a C++ compiler, its library has no use for one.
+	cmake_static nghttp2_static -DCMAKE_CXX_COMPILER="$CC" -DCMAKE_CXX_COMPILER_FORCED=TRUE -DENABLE_LIB_ONLY=ON -DENABLE_STATIC_LIB=ON -DENABLE_SHARED_LIB=OFF
 	mkdir -p "$deps/include/nghttp2"
 	install -m 644 lib/includes/nghttp2/nghttp2.h b/lib/includes/nghttp2/nghttp2ver.h "$deps/include/nghttp2/"
 	archive "$(find b -name 'libnghttp2*.a')"

@@ -59,7 +59,7 @@ apt_update() {
 	apt_conf
 	echo "fetch: reading package lists"
 	# A third-party source without source packages may fail; what counts is whether ours are found.
-	apt-get update >out/apt/update.log 2>&1 || apt_failed=1
+	apt-get update >out/apt/update.log 2>&1 || true
 	apt_ready=1
 }
 
@@ -93,10 +93,9 @@ from_archive() { # from_archive NAME PACKAGE VERSION KIND
 		fi
 	done
 	if [ -z "$got" ]; then
-		tail -3 "$log" | sed 's/^/    /' >&2
-		[ -z "${apt_failed:-}" ] || tail -3 out/apt/update.log | sed 's/^/    /' >&2
-		die "$package cannot be had from the package archive (network? source packages?);" \
-			"unpack its sources yourself and give DEPS_DIR=/path. Log: out/dl/$name.log"
+		{ grep '^[EW]:' out/apt/update.log || tail -3 "$log"; } | tail -3 | sed 's/^/    /' >&2
+		die "$package cannot be had from the package archive (no network, or no source packages there): try again," \
+			"or unpack its sources and give DEPS_DIR=/path; logs out/apt/update.log, out/dl/$name.log"
 	fi
 	[ "$got" = "$version" ] || echo "fetch: $package $version is gone, using $got instead (scripts/deps.versions)"
 	src=$top/out/src/$name

@@ -107,11 +107,12 @@ def check_text(path):
 
 def listed():
     """Files of the tree: tracked or new, not ignored."""
-    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=TOP, check=False,
-                         capture_output=True)
-    if out.returncode == 0:
-        names = out.stdout.decode().split("\0")
-        return [TOP / name for name in names if name and (TOP / name).is_file()]
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    try:
+        names = subprocess.run(command, cwd=TOP, check=True, capture_output=True).stdout.decode()
+        return [TOP / name for name in names.split("\0") if name and (TOP / name).is_file()]
+    except (OSError, subprocess.CalledProcessError):
+        pass  # no git, or no repository: take what is there
     return [p for p in TOP.rglob("*") if p.is_file() and p.relative_to(TOP).parts[0] not in ("out", ".git")]
 
 

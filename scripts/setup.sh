@@ -8,9 +8,11 @@ die() { echo "setup: $*" >&2; exit 1; }
 
 # what a step needs: command (or file) and the package that brings it
 build_needs="gcc:gcc make:make musl-gcc:musl-tools cmake:cmake autoreconf:autoconf aclocal:automake libtoolize:libtool
-	pkg-config:pkg-config dpkg-source:dpkg-dev protoc-c:protobuf-c-compiler protoc:protobuf-compiler
+	pkg-config:pkg-config protoc-c:protobuf-c-compiler protoc:protobuf-compiler
 	python3:python3 xz:xz-utils patch:patch /usr/include/linux/if_tun.h:linux-libc-dev
 	/usr/include/stdio.h:libc6-dev"
+# sources come from the package archive unless the user gives them
+[ -n "${DEPS_DIR:-}" ] || build_needs="$build_needs dpkg-source:dpkg-dev"
 asan_needs="clang:clang"
 
 missing() { # missing NEED...: the packages of those that are not there

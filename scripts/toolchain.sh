@@ -20,8 +20,8 @@ die() { echo "toolchain: $*" >&2; exit 1; }
 musl() {
 	local multi musl specs dir
 	multi=$(gcc -print-multiarch)
-	musl=/usr/lib/$(uname -m)-linux-musl
-	specs=$musl/musl-gcc.specs
+	specs=$(sed -n 's/.*-specs[ =]*"\([^"]*\)".*/\1/p' "$(command -v musl-gcc || echo /dev/null)")
+	musl=${specs%/*}
 	[ -f "$specs" ] || die "musl-gcc is missing: run ./build.sh as root, or install musl-tools"
 	[ -f "$musl/rcrt1.o" ] || die "$musl/rcrt1.o is missing: musl 1.2 or newer is needed for static PIE"
 	mkdir -p "$tc/kernel"

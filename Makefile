@@ -151,7 +151,7 @@ $(O)/fuzz/%: $(O)/obj/tests/fuzz/%_fuzz.o $(LIB)
 
 check: $(PROGRAM) $(TESTS) $(REPLAYS)
 	$(Q)scripts/run-tests.sh $(O) $(TESTS) $(REPLAYS)
-	$(Q)scripts/lint.py
+	$(Q)scripts/lint.py $(if $(filter asan,$(TARGET)),,$(O)/obj)
 
 check-net: $(PROGRAM) $(NETPROGS)
 	$(Q)scripts/check-net.sh
@@ -171,8 +171,8 @@ fuzz-run: $(FUZZERS)
 bench: $(PROGRAM) $(BENCHES)
 	$(Q)scripts/bench.sh $(BENCHES)
 
-lint:
-	$(Q)scripts/lint.py
+lint: $(OBJ)
+	$(Q)scripts/lint.py $(O)/obj
 
 clean:
 	rm -rf out/gen out/nestbox out/nestbox.debug out/*/obj out/*/test out/*/fuzz out/*/lib*.a out/*/nestbox out/*/nestbox.full

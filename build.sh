@@ -62,12 +62,15 @@ demo)
 	;;
 asan | fuzz)
 	deps asan
-	make -s "$1"
+	make -s "$@"
 	;;
 bench | soak)
-	program "$1"
+	program "$@"
 	;;
-lint) make -s lint ;;
+lint)
+	deps "$target"
+	make -s lint
+	;;
 -h | --help | help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" ;;
 *)
 	echo "build.sh: there is no step $1; ./build.sh --help lists them" >&2

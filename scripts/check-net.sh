@@ -3,7 +3,7 @@
 # Packages it needs are named in tests/net/packages.txt and tests/net/requirements.txt and installed here.
 # NB_SOAK=1 in the environment asks the tests for their full lengths. The sums go to out/check-net.result.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 result=out/check-net.result
 xml=out/check-net.xml
 rm -f "$result" "$xml"

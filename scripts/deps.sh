@@ -114,6 +114,7 @@ build_miniupnpc() {
 }
 build_llhttp() {
 	local f
+	# shellcheck disable=SC2086 # a list of flags
 	for f in api http llhttp; do "$CC" $CFLAGS -Iinclude -c "src/$f.c" -o "$f.o"; done
 	"$AR" rcs libllhttp.a api.o http.o llhttp.o
 	archive libllhttp.a

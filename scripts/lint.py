@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""lint.py - rules the compiler cannot see. No arguments; exit status 1 if a rule is broken.
+"""lint.py [OBJECTS] - rules the compiler cannot see. Exit status 1 if a rule is broken.
 
   * includes point down (the table below is the folder table of the README)
   * libev, LMDB, libsodium and BearSSL are each seen by one folder only
   * protocol cores and programs call no clock and no socket
+  * external symbols carry the prefix of their folder (looked up in the objects under OBJECTS, if given)
   * no notes to self left behind, no white space at the end of a line, no line far over 100 columns
 """
 import pathlib
@@ -25,6 +26,10 @@ MAY.update({program: BELOW_CORES | CORES for program in PROGRAMS})
 MAY["run"] = BELOW_CORES | CORES | PROGRAMS | {"os"}
 MAY["applets"] = MAY["run"] - {"os"} | {"run"}
 MAY[""] = {"base", "applets"}  # src/main.c
+
+# folder -> what its external symbols start with; others start with the folder's name and _
+PREFIXES = {"base": ("nb_",), "crypto": ("nbc_",), "ice": ("ice_", "stun_", "turn_")}
+NO_PREFIX = {"", "proto", "applets"}
 
 # library header -> the folders that may include it
 OWNERS = [
@@ -91,6 +96,25 @@ def check_source(path):
             say(path, line_of(code, match.start()), f"{match.group(1)}(): time is an argument here")
 
 
+def check_symbols(objects):
+    """One binary is one name space."""
+    found = {}
+    for path in sorted((TOP / "src").glob("*/*.c")):
+        built = objects / path.relative_to(TOP).with_suffix(".o")
+        if path.parent.name not in NO_PREFIX and built.is_file():
+            found[str(built)] = path
+    if not found:
+        return
+    out = subprocess.run(["nm", "-gA", "--defined-only", *found], check=True, capture_output=True)
+    for line in out.stdout.decode().splitlines():
+        built, _, rest = line.rpartition(":")
+        path, symbol = found[built], rest.split()[-1]
+        folder = path.parent.name
+        prefixes = PREFIXES.get(folder, (folder + "_",))
+        if not symbol.startswith(prefixes):
+            say(path, 1, f"{symbol} is external and does not start with {' or '.join(prefixes)}")
+
+
 def check_text(path):
     try:
         text = path.read_text()
@@ -124,6 +148,8 @@ def main():
         vectors = parts[0] == "tests" and ("vectors" in parts or "corpus" in parts)
         if path.suffix in TEXT and not vectors and not path.is_symlink():
             check_text(path)
+    if len(sys.argv) > 1:
+        check_symbols(pathlib.Path(sys.argv[1]))
     for problem in problems:
         print(problem)
     if problems:

@@ -3,7 +3,7 @@
 # What it finds by itself is kept in out/fuzz/corpus/NAME; an input that breaks something goes to
 # out/fuzz/crash/NAME-* and belongs into tests/fuzz/corpus/NAME together with the fix.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 seconds=$1
 shift
 [ $# -gt 0 ] || { echo "fuzz: tests/fuzz has no *_fuzz.c" >&2; exit 1; }

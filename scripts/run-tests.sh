@@ -4,7 +4,7 @@
 # failure. Output of failing programs is shown, all of it is in OUT/test/NAME.log.
 # The sums go to OUT/test/result as "passed failed skipped".
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 out=$1
 shift
 export TEST_SECONDS=${TEST_SECONDS:-60}

@@ -43,7 +43,7 @@ install_packages() { # install_packages PACKAGE...
 apt_install() { apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "$@"; }
 
 lines() { # lines FILE: without comments and empty lines
-	[ ! -f "$1" ] || sed 's/#.*//' "$1" | tr -s ' \t' '\n\n' | sed '/^$/d'
+	[ ! -f "$1" ] || sed 's/#.*//' "$1" | tr -s '[:space:]' '\n' | sed '/^$/d'
 }
 
 net() {
@@ -66,10 +66,9 @@ net() {
 	echo "$print" >"$venv/.made"
 }
 
+# shellcheck disable=SC2046,SC2086 # lists of words
 case ${1:-} in
-# shellcheck disable=SC2086 # lists of words
 build) install_packages $(missing $build_needs | sort -u) ;;
-# shellcheck disable=SC2086
 asan)
 	install_packages $(missing $asan_needs | sort -u)
 	# the sanitizers' run-time libraries are a package of their own, named after clang's version

@@ -32,7 +32,7 @@ musl() {
 	sed -e "s#^%{!shared: [^}]*Scrt1.o}#$musl/rcrt1.o#" \
 	    -e 's#^-dynamic-linker .*#-nostdlib -static -pie --no-dynamic-linker -z text#' \
 	    "$specs" | put "$tc/musl-pie.specs"
-	grep -q 'rcrt1.o' "$tc/musl-pie.specs" && grep -q 'no-dynamic-linker' "$tc/musl-pie.specs" ||
+	[ "$(grep -Ec 'rcrt1\.o|no-dynamic-linker' "$tc/musl-pie.specs")" = 2 ] ||
 		die "$specs looks unlike the one this script knows (musl-tools 1.2.3)"
 	put "$tc/cc" <<-'EOF'
 		#!/bin/sh

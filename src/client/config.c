@@ -184,7 +184,6 @@ static void new_private_key(char text[NB_KEY_TEXT_LEN], nb_random_fn random, voi
 void client_config_init(struct client_config *c, nb_random_fn random, void *ctx)
 {
 	set_defaults(c);
-	strcpy(c->name, "default");
 	new_private_key(c->private_key, random, ctx);
 	for (size_t i = 0; i < COUNT(switches); i++)
 		*switch_at(c, &switches[i]) = switches[i].fresh;
@@ -399,9 +398,9 @@ static json_t *url_json(const struct client_url *u)
 {
 	if (!u->scheme[0])
 		return json_null();
-	return json_pack("{s:s,s:s,s:n,s:s,s:s,s:s,s:b,s:b,s:s,s:s,s:s}", "Scheme", u->scheme, "Opaque", "", "User",
-			 "Host", u->host, "Path", u->path, "RawPath", "", "OmitHost", 0, "ForceQuery", 0,
-			 "RawQuery", "", "Fragment", "", "RawFragment", "");
+	return json_pack("{s:s,s:s,s:n,s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b}", "Scheme", u->scheme, "Opaque", "", "User",
+			 "Host", u->host, "Path", u->path, "Fragment", "", "RawQuery", "", "RawPath", "",
+			 "RawFragment", "", "ForceQuery", 0, "OmitHost", 0);
 }
 
 static json_t *number_or_null(int v)

@@ -17,6 +17,7 @@
 #define LOGIN_DEADLINE_NS (10 * NB_SEC)
 #define LOGOUT_DEADLINE_NS (15 * NB_SEC)
 #define MESSAGE_MAX (16u << 20)		/* stock's client limit for one message */
+#define ARENA_MAX (128u << 20)		/* eight times the largest message */
 #define STREAM_SETTLED_NS (10 * NB_SEC) /* a stream this old was a success: waits start anew */
 
 enum step {
@@ -42,7 +43,6 @@ struct client_mgmt {
 	bool have_key;
 	bool logged_in;			/* since the machine was started, and not refused since */
 	bool want_sync;
-	bool logout_wanted;
 	bool got_reply;			/* the unary call's message was good */
 	bool sync_alive;
 	struct nb_time retry_at;
@@ -55,7 +55,30 @@ static void advance(struct client_mgmt *m);
 
 static int seal_request(struct client_mgmt *m, const ProtobufCMessage *inner, struct nb_buf *out)
 {
-	return proto_envelope_seal(out, m->public_text, m->box_key, inner, m->cfg.random, m->cfg.random_ctx);
+	struct proto_envelope e = { .key = nb_bytes_str(m->public_text) };
+	struct nb_buf body;
+	int err;
+
+	nb_buf_init(&body, MESSAGE_MAX);
+	err = proto_seal(&body, inner, MESSAGE_MAX - NBC_BOX_OVERHEAD, m->box_key, m->cfg.random, m->cfg.random_ctx);
+	e.body = nb_buf_view(&body);
+	if (!err)
+		err = proto_mgmt_envelope_encode(out, &e);
+	nb_buf_fini(&body);
+	return err;
+}
+
+/* The message inside a sealed answer; NULL when it does not open or parse. Lives in arena. */
+static void *open_answer(struct client_mgmt *m, const ProtobufCMessageDescriptor *desc, struct nb_bytes message,
+			 struct nb_arena *arena)
+{
+	struct proto_envelope e;
+	void *out = NULL;
+
+	nb_arena_init(arena, ARENA_MAX);
+	if (proto_mgmt_envelope_decode(&e, message) || proto_open_any(&out, desc, e.body, m->box_key, arena))
+		return NULL;
+	return out;
 }
 
 /* Hang up and try again after a wait. */
@@ -100,9 +123,8 @@ static void key_message(struct grpc_call *call, void *user, struct nb_bytes mess
 	struct nb_arena arena;
 
 	(void)call;
-	nb_arena_init(&arena, PROTO_ARENA_CAP(message.n));
-	r = proto_unpack(&management__server_key_response__descriptor, message, &arena);
-	m->got_reply = r && r->key && !nbc_key_parse(server, nb_bytes_str(r->key)) &&
+	nb_arena_init(&arena, ARENA_MAX);
+	m->got_reply = !proto_unpack(&r, &management__server_key_response__descriptor, message, &arena) && r->key && !nbc_key_parse(server, nb_bytes_str(r->key)) &&
 		       !nbc_box_key(m->box_key, m->cfg.private_key, server);
 	nb_arena_fini(&arena);
 }
@@ -135,8 +157,7 @@ static void login_message(struct grpc_call *call, void *user, struct nb_bytes me
 	struct nb_arena arena;
 
 	(void)call;
-	nb_arena_init(&arena, PROTO_ARENA_CAP(message.n));
-	r = proto_envelope_open(&management__login_response__descriptor, message, m->box_key, &arena);
+	r = open_answer(m, &management__login_response__descriptor, message, &arena);
 	if (r && r->netbirdconfig && r->peerconfig && r->peerconfig->address) {
 		m->got_reply = true;
 		m->logged_in = true;
@@ -191,8 +212,7 @@ static void sync_message(struct grpc_call *call, void *user, struct nb_bytes mes
 	struct nb_arena arena;
 
 	(void)call;
-	nb_arena_init(&arena, PROTO_ARENA_CAP(message.n));
-	r = proto_envelope_open(&management__sync_response__descriptor, message, m->box_key, &arena);
+	r = open_answer(m, &management__sync_response__descriptor, message, &arena);
 	if (r) {
 		m->sync_alive = true;
 		m->cfg.ops->sync(m->cfg.arg, r);

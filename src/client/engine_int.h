@@ -1,0 +1,103 @@
+/* engine_int.h - inside the engine: engine.c takes the network map apart and drives connections,
+ * engine_servers.c keeps STUN and TURN servers, engine_status.c describes it all to the daemon. */
+#ifndef NB_CLIENT_ENGINE_INT_H
+#define NB_CLIENT_ENGINE_INT_H
+
+#include "client/engine.h"
+#include "ice/turn_client.h"
+
+#define SERVERS_MAX 8		/* STUN and TURN servers together */
+#define SERVER_URI_MAX 280
+#define ALLOWED_MAX 64		/* prefixes of one peer's overlay addresses */
+
+/* One remote peer of the map. */
+struct engine_peer {
+	struct client_engine *e;
+	uint8_t key[NB_KEY_LEN];
+	char key_text[NB_KEY_TEXT_LEN];
+	char *fqdn;
+	char version[48];
+	struct nb_prefix allowed[ALLOWED_MAX];
+	size_t nallowed;
+	struct client_conn *conn;
+	bool in_map;			/* mark of the sweep after a map */
+	/* An endpoint that waits for its TURN channel. */
+	bool waits_channel, waits_handshake;
+	unsigned waits_via;
+	struct nb_endpoint waits_remote;
+	struct wg_peer_stats stats;	/* as of the last snapshot */
+};
+
+enum server_state {
+	SERVER_LOOKUP,		/* name not resolved yet */
+	SERVER_CHECKING,	/* Binding request under way */
+	SERVER_OK,
+	SERVER_DOWN,		/* error says why; tried again at retry_at */
+};
+
+/* A STUN or TURN server from management. */
+struct engine_server {
+	bool turn;
+	bool udp;			/* TURN over other transports is not built */
+	char uri[SERVER_URI_MAX];
+	char host[256];
+	uint16_t port;
+	char user[256], password[256];
+	struct nb_endpoint addr[2];	/* resolved: IPv4, IPv6 */
+	size_t naddr;
+	enum server_state state;
+	const char *error;
+	unsigned tries;
+	struct nb_time retry_at;
+	uint8_t txid[12];		/* of the Binding request under way */
+	/* TURN */
+	struct turn_client *client;
+	unsigned via;			/* 1-based place in client_network.relayed; 0: none */
+	struct nb_endpoint early_from;	/* a WireGuard message that came before its channel */
+	uint8_t early[1600];
+	size_t nearly;
+};
+
+struct client_engine {
+	struct client_engine_config cfg;
+	char self_key[NB_KEY_TEXT_LEN];
+	struct client_network net;
+	struct ice_demux demux;
+	struct nb_map peers;		/* raw key -> engine_peer */
+	struct nb_time next;		/* no connection is due earlier */
+	struct engine_server servers[SERVERS_MAX];
+	size_t nservers;
+	unsigned server_epoch;		/* answers to look-ups of an older list are ignored */
+	char **relay_urls;		/* NetBird relays management named, for status */
+	size_t nrelay_urls;
+	struct nb_prefix v4, v6;	/* own overlay addresses; v6.addr.family 0: none */
+	char address[64];		/* peerConfig.address as sent: compared as text */
+	char *fqdn;
+	bool has_map;
+	bool lazy;
+	uint64_t serial;
+	uint64_t skipped;		/* malformed parts of maps */
+	size_t offline;
+};
+
+/* Do what a connection wants done; afterwards its deadline is taken into e->next. */
+void client_engine_drain(struct client_engine *e, struct engine_peer *p, struct nb_time now);
+
+/* engine_servers.c */
+/* Take over the lists of a NetbirdConfig (empty lists keep the old ones). */
+void client_servers_update(struct client_engine *e, const Management__NetbirdConfig *c, struct nb_time now);
+void client_servers_resolved(struct client_engine *e, unsigned id, const struct nb_addr *addrs, size_t n, struct nb_time now);
+/* Consume a datagram that is from a TURN server or answers one of our Binding requests. */
+bool client_servers_dgram(struct client_engine *e, const struct nb_endpoint *from, struct nb_bytes data, struct nb_time now);
+void client_servers_timer(struct client_engine *e, struct nb_time now);
+struct nb_time client_servers_deadline(const struct client_engine *e);
+/* Send through allocation via - 1. */
+void client_servers_send(struct client_engine *e, unsigned via, const struct nb_endpoint *to, struct nb_bytes data,
+		  struct nb_time now);
+void client_servers_permit(struct client_engine *e, const struct nb_addr *peer, struct nb_time now);
+/* Point a peer's WireGuard endpoint at a TURN channel, at once or when it is bound. */
+void client_servers_bind(struct client_engine *e, struct engine_peer *p, unsigned via, const struct nb_endpoint *remote,
+		  bool handshake, struct nb_time now);
+void client_servers_free(struct client_engine *e);
+
+#endif

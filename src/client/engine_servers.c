@@ -1,0 +1,544 @@
+/* engine_servers.c - the STUN and TURN servers that management names: look-ups, a Binding check whose result
+ * `status` shows, and one TURN allocation per server on the shared port. */
+#include "client/engine_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "ice/stun.h"
+
+#define CHECK_INTERVAL_NS (500 * NB_MS)		/* between the tries of one Binding check */
+#define CHECK_TRIES 5
+#define RETRY_NS (30 * NB_SEC)			/* a server that is down */
+#define RECHECK_NS (600 * NB_SEC)		/* one that answered */
+#define DEFAULT_PORT 3478
+
+/* "stun:host[:port]" or "turn:host[:port][?transport=udp]" (RFC 7064, 7065). */
+static bool parse_uri(struct engine_server *s, const char *uri)
+{
+	const char *host = strchr(uri, ':'), *query, *end, *colon;
+	size_t n;
+
+	if (!host || strlen(uri) >= sizeof s->uri)
+		return false;
+	snprintf(s->uri, sizeof s->uri, "%s", uri);
+	s->turn = !strncmp(uri, "turn:", 5) || !strncmp(uri, "turns:", 6);
+	if (!s->turn && strncmp(uri, "stun:", 5) && strncmp(uri, "stuns:", 6))
+		return false;
+	host++;
+	query = strchr(host, '?');
+	s->udp = strncmp(uri, "turns:", 6) && strncmp(uri, "stuns:", 6) &&
+		 (!query || !strstr(query, "transport=") || strstr(query, "transport=udp"));
+	end = query ? query : host + strlen(host);
+	s->port = DEFAULT_PORT;
+	if (*host == '[') {
+		const char *close = memchr(host, ']', (size_t)(end - host));
+
+		if (!close)
+			return false;
+		colon = close + 1 < end && close[1] == ':' ? close + 1 : NULL;
+		host++;
+		n = (size_t)(close - host);
+	} else {
+		colon = memchr(host, ':', (size_t)(end - host));
+		n = (size_t)((colon ? colon : end) - host);
+	}
+	if (colon) {
+		long port = strtol(colon + 1, NULL, 10);
+
+		if (port < 1 || port > 65535)
+			return false;
+		s->port = (uint16_t)port;
+	}
+	if (!n || n >= sizeof s->host)
+		return false;
+	snprintf(s->host, sizeof s->host, "%.*s", (int)n, host);
+	return true;
+}
+
+static void lookup(struct client_engine *e, size_t i)
+{
+	e->cfg.ops->lookup(e->cfg.arg, e->server_epoch << 8 | (unsigned)i, e->servers[i].host, e->servers[i].port);
+}
+
+/* --- the lists --- */
+
+static void drop_server(struct client_engine *e, struct engine_server *s)
+{
+	if (s->via) {
+		memset(&e->net.relayed[s->via - 1], 0, sizeof e->net.relayed[0]);
+		e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], false);
+	}
+	turn_client_free(s->client);
+	nb_wipe(s, sizeof *s);
+}
+
+/* Keep what both lists have: a running allocation survives a refresh of its credentials. */
+static void put_server(struct client_engine *e, struct engine_server *list, size_t *n, const char *uri,
+		       const char *user, const char *password)
+{
+	struct engine_server s = { 0 };
+
+	if (*n == SERVERS_MAX || !uri)
+		return;
+	if (!parse_uri(&s, uri)) {
+		nb_warn("management named an unusable STUN or TURN server: %.100s", uri);
+		e->skipped++;
+		return;
+	}
+	for (size_t i = 0; i < e->nservers; i++)
+		if (!strcmp(e->servers[i].uri, uri)) {
+			s = e->servers[i];
+			memset(&e->servers[i], 0, sizeof e->servers[i]);
+			break;
+		}
+	snprintf(s.user, sizeof s.user, "%s", user ? user : "");
+	snprintf(s.password, sizeof s.password, "%s", password ? password : "");
+	list[(*n)++] = s;
+	nb_wipe(&s, sizeof s);
+}
+
+static void set_relays(struct client_engine *e, const Management__RelayConfig *r)
+{
+	for (size_t i = 0; i < e->nrelay_urls; i++)
+		free(e->relay_urls[i]);
+	free(e->relay_urls);
+	e->relay_urls = NULL;
+	e->nrelay_urls = 0;
+	if (!r || !r->n_urls || r->n_urls > SERVERS_MAX)
+		return;
+	e->relay_urls = calloc(r->n_urls, sizeof *e->relay_urls);
+	for (size_t i = 0; i < r->n_urls && e->relay_urls; i++)
+		if ((e->relay_urls[e->nrelay_urls] = strdup(r->urls[i])))
+			e->nrelay_urls++;
+}
+
+/* The addresses every ICE agent asks for its mapped address. */
+static void refresh_stun(struct client_engine *e)
+{
+	e->net.nstun = 0;
+	for (size_t i = 0; i < e->nservers; i++)
+		for (size_t k = 0; k < e->servers[i].naddr && e->servers[i].udp; k++)
+			if (e->net.nstun < ICE_SERVERS_MAX)
+				e->net.stun[e->net.nstun++] = e->servers[i].addr[k];
+}
+
+void client_servers_update(struct client_engine *e, const Management__NetbirdConfig *c, struct nb_time now)
+{
+	struct engine_server *list = calloc(SERVERS_MAX, sizeof *list);
+	size_t n = 0;
+
+	(void)now;
+	set_relays(e, c->relay);
+	if (!list || (!c->n_stuns && !c->n_turns)) {
+		free(list);
+		return;
+	}
+	/* An empty list keeps what there is of its kind. */
+	for (size_t i = 0; i < c->n_stuns; i++)
+		put_server(e, list, &n, c->stuns[i]->uri, NULL, NULL);
+	for (size_t i = 0; i < c->n_turns; i++)
+		if (c->turns[i]->hostconfig)
+			put_server(e, list, &n, c->turns[i]->hostconfig->uri, c->turns[i]->user, c->turns[i]->password);
+	for (size_t i = 0; i < e->nservers; i++) {
+		struct engine_server *old = &e->servers[i];
+
+		if (!old->uri[0])
+			continue;
+		if (n < SERVERS_MAX && ((old->turn && !c->n_turns) || (!old->turn && !c->n_stuns))) {
+			list[n++] = *old;
+			memset(old, 0, sizeof *old);
+		} else {
+			drop_server(e, old);
+		}
+	}
+	memcpy(e->servers, list, sizeof e->servers);
+	nb_wipe(list, SERVERS_MAX * sizeof *list);
+	free(list);
+	e->nservers = n;
+	e->server_epoch++;
+	for (size_t i = 0; i < n; i++) {
+		if (!e->servers[i].udp) {
+			e->servers[i].state = SERVER_DOWN;
+			e->servers[i].error = "only UDP servers are supported";
+			e->servers[i].retry_at = NB_TIME_NEVER;
+		} else if (!e->servers[i].naddr) {
+			e->servers[i].retry_at = NB_TIME_NEVER;
+			lookup(e, i);
+		}
+	}
+	refresh_stun(e);
+}
+
+/* --- checks and allocations --- */
+
+static void send_check(struct client_engine *e, struct engine_server *s, struct nb_time now)
+{
+	uint8_t room[64];
+	struct nb_buf b;
+	struct stun_enc enc;
+	static const struct nb_addr any;
+
+	nb_buf_fixed(&b, room, sizeof room);
+	enc = stun_begin(&b, STUN_REQUEST, STUN_BINDING, s->txid);
+	if (!stun_end(&enc))
+		e->cfg.ops->dgram(e->cfg.arg, &s->addr[0], &any, nb_buf_view(&b));
+	s->tries++;
+	s->retry_at = nb_time_add(now, CHECK_INTERVAL_NS);
+}
+
+static void start_check(struct client_engine *e, struct engine_server *s, struct nb_time now)
+{
+	e->cfg.random(e->cfg.random_ctx, s->txid, sizeof s->txid);
+	s->tries = 0;
+	if (s->state != SERVER_OK)
+		s->state = SERVER_CHECKING;
+	send_check(e, s, now);
+}
+
+static unsigned free_via(const struct client_engine *e)
+{
+	for (unsigned via = 1; via <= CLIENT_TURN_MAX; via++) {
+		bool used = false;
+
+		for (size_t i = 0; i < e->nservers; i++)
+			used |= e->servers[i].via == via;
+		if (!used)
+			return via;
+	}
+	return 0;
+}
+
+static void drain_turn(struct client_engine *e, struct engine_server *s, struct nb_time now);
+
+static void start_allocation(struct client_engine *e, struct engine_server *s, struct nb_time now)
+{
+	struct turn_client_config c = { .server = s->addr[0], .username = s->user, .password = s->password,
+					.random = e->cfg.random, .random_ctx = e->cfg.random_ctx };
+
+	s->via = free_via(e);
+	if (!s->via)
+		return;
+	s->client = turn_client_new(&c, now);
+	if (!s->client) {
+		s->via = 0;
+		return;
+	}
+	s->state = SERVER_CHECKING;
+	s->retry_at = NB_TIME_NEVER;
+	e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], true);
+	drain_turn(e, s, now);
+}
+
+static void end_allocation(struct client_engine *e, struct engine_server *s, const char *why, struct nb_time now)
+{
+	memset(&e->net.relayed[s->via - 1], 0, sizeof e->net.relayed[0]);
+	e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], false);
+	turn_client_free(s->client);
+	s->client = NULL;
+	s->via = 0;
+	s->state = SERVER_DOWN;
+	s->error = why;
+	s->retry_at = nb_time_add(now, RETRY_NS);
+}
+
+void client_servers_resolved(struct client_engine *e, unsigned id, const struct nb_addr *addrs, size_t n, struct nb_time now)
+{
+	struct engine_server *s = &e->servers[(id & 0xff) % SERVERS_MAX];
+
+	if (id >> 8 != (e->server_epoch & 0xffffff) || (id & 0xff) >= e->nservers || s->naddr)
+		return;
+	for (int family = 4; family <= 6; family += 2)
+		for (size_t i = 0; i < n; i++)
+			if (addrs[i].family == family) {
+				s->addr[s->naddr++] = (struct nb_endpoint){ addrs[i], s->port };
+				break;
+			}
+	if (!s->naddr) {
+		s->state = SERVER_DOWN;
+		s->error = "host name could not be resolved";
+		s->retry_at = nb_time_add(now, RETRY_NS);
+		return;
+	}
+	refresh_stun(e);
+	if (s->turn)
+		start_allocation(e, s, now);
+	else
+		start_check(e, s, now);
+}
+
+/* --- TURN --- */
+
+static void tell_connections(struct client_engine *e, struct nb_time now)
+{
+	struct nb_map_iter it = { 0 };
+
+	while (nb_map_next(&e->peers, &it)) {
+		struct engine_peer *p = it.value;
+
+		client_conn_network_changed(p->conn, false, now);
+		client_engine_drain(e, p, now);
+	}
+}
+
+static void point_at_channel(struct client_engine *e, struct engine_server *s, struct engine_peer *p, uint16_t channel)
+{
+	struct wg_ep ep = { .kind = WG_EP_TURN, .id = channel, .remote = s->addr[0] };
+
+	p->waits_channel = false;
+	e->cfg.ops->peer_endpoint(e->cfg.arg, p->key, &ep, p->waits_handshake);
+}
+
+static void channel_bound(struct client_engine *e, struct engine_server *s, const struct turn_event *ev)
+{
+	struct wg_ep ep = { .kind = WG_EP_TURN, .id = ev->channel, .remote = s->addr[0] };
+	struct nb_map_iter it = { 0 };
+
+	while (nb_map_next(&e->peers, &it)) {
+		struct engine_peer *p = it.value;
+
+		if (p->waits_channel && p->waits_via == s->via && nb_endpoint_eq(&p->waits_remote, &ev->peer))
+			point_at_channel(e, s, p, ev->channel);
+	}
+	if (s->nearly && nb_endpoint_eq(&s->early_from, &ev->peer)) {
+		e->cfg.ops->deliver(e->cfg.arg, &ep, nb_bytes(s->early, s->nearly));
+		s->nearly = 0;
+	}
+}
+
+static void on_turn_event(struct client_engine *e, struct engine_server *s, const struct turn_event *ev,
+			  struct nb_time now)
+{
+	switch (ev->type) {
+	case TURN_EV_ALLOCATED:
+		s->state = SERVER_OK;
+		s->error = NULL;
+		e->net.relayed[s->via - 1] = ev->relayed;
+		tell_connections(e, now);
+		e->cfg.ops->changed(e->cfg.arg);
+		break;
+	case TURN_EV_FAILED:
+		end_allocation(e, s, ev->code == 401 ? "credentials were refused" : ev->code == 486 ? "quota reached"
+			       : ev->code ? "allocation was refused" : "no answer", now);
+		e->cfg.ops->changed(e->cfg.arg);
+		break;
+	case TURN_EV_BOUND:
+		channel_bound(e, s, ev);
+		break;
+	case TURN_EV_PEER_FAILED:
+		nb_info("TURN server %s refused a peer address (error %u)", s->uri, ev->code);
+		break;
+	case TURN_EV_NONE:
+	case TURN_EV_CLOSED:
+	case TURN_EV_PERMITTED:
+		break;
+	}
+}
+
+static void drain_turn(struct client_engine *e, struct engine_server *s, struct nb_time now)
+{
+	uint8_t room[TURN_CLIENT_DGRAM_MAX];
+	struct nb_dgram d = { .p = room, .cap = sizeof room };
+	static const struct nb_addr any;
+	struct turn_event ev;
+	bool busy;
+
+	do {
+		busy = false;
+		while (s->client && turn_client_output(s->client, &d, now)) {
+			e->cfg.ops->dgram(e->cfg.arg, &d.to, &any, nb_bytes(d.p, d.n));
+			busy = true;
+		}
+		while (s->client && turn_client_event(s->client, &ev)) {
+			on_turn_event(e, s, &ev, now);
+			busy = true;
+		}
+	} while (busy);
+}
+
+static struct engine_server *by_via(struct client_engine *e, unsigned via)
+{
+	for (size_t i = 0; i < e->nservers; i++)
+		if (e->servers[i].via == via && e->servers[i].client)
+			return &e->servers[i];
+	return NULL;
+}
+
+void client_servers_send(struct client_engine *e, unsigned via, const struct nb_endpoint *to, struct nb_bytes data,
+		  struct nb_time now)
+{
+	struct engine_server *s = by_via(e, via);
+	uint8_t room[ICE_DGRAM_MAX + TURN_WRAP_MAX];
+	static const struct nb_addr any;
+	int n;
+
+	(void)now;
+	if (!s || data.n > ICE_DGRAM_MAX)
+		return;
+	n = turn_client_wrap(s->client, to, data, room);
+	if (n > 0)
+		e->cfg.ops->dgram(e->cfg.arg, &s->addr[0], &any, nb_bytes(room, (size_t)n));
+}
+
+void client_servers_permit(struct client_engine *e, const struct nb_addr *peer, struct nb_time now)
+{
+	for (size_t i = 0; i < e->nservers; i++) {
+		struct engine_server *s = &e->servers[i];
+
+		/* Allocations here are IPv4; another family would be refused by the server. */
+		if (!s->client || peer->family != 4)
+			continue;
+		turn_client_permit(s->client, peer, now);
+		drain_turn(e, s, now);
+	}
+}
+
+void client_servers_bind(struct client_engine *e, struct engine_peer *p, unsigned via, const struct nb_endpoint *remote,
+		  bool handshake, struct nb_time now)
+{
+	struct engine_server *s = by_via(e, via);
+	uint16_t channel;
+
+	if (!s)
+		return;
+	p->waits_via = via;
+	p->waits_remote = *remote;
+	p->waits_handshake = handshake;
+	channel = turn_client_channel(s->client, remote);
+	if (channel) {
+		point_at_channel(e, s, p, channel);
+		return;
+	}
+	p->waits_channel = true;
+	turn_client_bind(s->client, remote, NULL, now);
+	drain_turn(e, s, now);
+}
+
+/* Data from a peer through an allocation: ICE goes to its connection, WireGuard to the data plane. */
+static void relayed_data(struct client_engine *e, struct engine_server *s, const struct nb_endpoint *peer,
+			 struct nb_bytes data, struct nb_time now)
+{
+	struct nb_dgram d = { .from = *peer, .p = (uint8_t *)(uintptr_t)data.p, .n = data.n };
+	struct wg_ep ep = { .kind = WG_EP_TURN, .remote = s->addr[0] };
+	struct client_conn *c;
+
+	if (ice_is_stun(data)) {
+		c = client_conn_find(&e->demux, data);
+		if (!c)
+			return;
+		client_conn_input(c, &d, s->via, now);
+		client_engine_drain(e, client_conn_user(c), now);
+		return;
+	}
+	if (!wg_looks_like(data) || data.n > sizeof s->early)
+		return;
+	ep.id = turn_client_channel(s->client, peer);
+	if (ep.id) {
+		e->cfg.ops->deliver(e->cfg.arg, &ep, data);
+		return;
+	}
+	/* The answer needs a channel: keep the message until there is one. */
+	s->early_from = *peer;
+	s->nearly = data.n;
+	memcpy(s->early, data.p, data.n);
+	turn_client_bind(s->client, peer, NULL, now);
+}
+
+static bool answers_check(struct client_engine *e, struct engine_server *s, const struct nb_endpoint *from,
+			  struct nb_bytes data, struct nb_time now)
+{
+	struct stun_msg m;
+
+	if (!s->tries || !stun_is(data) || memcmp(data.p + 8, s->txid, sizeof s->txid) ||
+	    !nb_endpoint_eq(from, &s->addr[0]) || stun_decode(&m, data))
+		return false;
+	s->tries = 0;
+	s->state = m.cls == STUN_SUCCESS ? SERVER_OK : SERVER_DOWN;
+	s->error = m.cls == STUN_SUCCESS ? NULL : "the server answered with an error";
+	s->retry_at = nb_time_add(now, s->state == SERVER_OK ? RECHECK_NS : RETRY_NS);
+	e->cfg.ops->changed(e->cfg.arg);
+	return true;
+}
+
+bool client_servers_dgram(struct client_engine *e, const struct nb_endpoint *from, struct nb_bytes data, struct nb_time now)
+{
+	for (size_t i = 0; i < e->nservers; i++) {
+		struct engine_server *s = &e->servers[i];
+		struct nb_endpoint peer;
+		struct nb_bytes inner;
+		int r;
+
+		if (!s->naddr)
+			continue;
+		if (answers_check(e, s, from, data, now))
+			return true;
+		if (!s->client || !nb_endpoint_eq(from, &s->addr[0]))
+			continue;
+		r = turn_client_input(s->client, data, &peer, &inner, now);
+		if (r == 1)
+			relayed_data(e, s, &peer, inner, now);
+		drain_turn(e, s, now);
+		if (r >= 0)
+			return true;
+	}
+	return false;
+}
+
+/* --- time --- */
+
+static void server_due(struct client_engine *e, size_t i, struct nb_time now)
+{
+	struct engine_server *s = &e->servers[i];
+
+	if (!s->naddr) {
+		s->retry_at = NB_TIME_NEVER;
+		s->state = SERVER_LOOKUP;
+		lookup(e, i);
+	} else if (s->turn) {
+		if (!s->client)
+			start_allocation(e, s, now);
+	} else if (s->tries >= CHECK_TRIES) {
+		s->tries = 0;
+		s->state = SERVER_DOWN;
+		s->error = "no answer";
+		s->retry_at = nb_time_add(now, RETRY_NS);
+		e->cfg.ops->changed(e->cfg.arg);
+	} else if (s->tries) {
+		send_check(e, s, now);
+	} else {
+		start_check(e, s, now);
+	}
+}
+
+void client_servers_timer(struct client_engine *e, struct nb_time now)
+{
+	for (size_t i = 0; i < e->nservers; i++) {
+		struct engine_server *s = &e->servers[i];
+
+		if (nb_time_due(s->retry_at, now))
+			server_due(e, i, now);
+		if (s->client && nb_time_due(turn_client_deadline(s->client), now))
+			drain_turn(e, s, now);
+	}
+}
+
+struct nb_time client_servers_deadline(const struct client_engine *e)
+{
+	struct nb_time next = NB_TIME_NEVER;
+
+	for (size_t i = 0; i < e->nservers; i++) {
+		next = nb_time_min(next, e->servers[i].retry_at);
+		if (e->servers[i].client)
+			next = nb_time_min(next, turn_client_deadline(e->servers[i].client));
+	}
+	return next;
+}
+
+void client_servers_free(struct client_engine *e)
+{
+	for (size_t i = 0; i < e->nservers; i++)
+		turn_client_free(e->servers[i].client);
+	e->nservers = 0;
+}

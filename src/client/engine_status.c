@@ -1,0 +1,182 @@
+/* engine_status.c - the engine's part of the daemon's FullStatus. Tests: tests/unit/client_engine_test.c */
+#include "client/engine_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+
+static char *dup_text(struct nb_arena *a, const char *s)
+{
+	return s && *s ? nb_arena_strndup(a, s, strlen(s)) : NULL;
+}
+
+static Google__Protobuf__Timestamp *timestamp(struct nb_arena *a, int64_t wall_ns)
+{
+	Google__Protobuf__Timestamp *t = nb_arena_alloc(a, sizeof *t);
+
+	if (!t)
+		return NULL;
+	google__protobuf__timestamp__init(t);
+	t->has_seconds = t->has_nanos = 1;
+	t->seconds = wall_ns / NB_SEC;
+	t->nanos = (int32_t)(wall_ns % NB_SEC);
+	return t;
+}
+
+static Google__Protobuf__Duration *duration(struct nb_arena *a, int64_t ns)
+{
+	Google__Protobuf__Duration *d = nb_arena_alloc(a, sizeof *d);
+
+	if (!d)
+		return NULL;
+	google__protobuf__duration__init(d);
+	d->has_seconds = d->has_nanos = 1;
+	d->seconds = ns / NB_SEC;
+	d->nanos = (int32_t)(ns % NB_SEC);
+	return d;
+}
+
+static char *endpoint_text(struct nb_arena *a, const struct nb_endpoint *e)
+{
+	char text[NB_ADDR_TEXT];
+
+	if (!e->addr.family)
+		return NULL;
+	nb_endpoint_format(text, e);
+	return dup_text(a, text);
+}
+
+static void fill_addresses(const struct engine_peer *p, Daemon__PeerState *s, struct nb_arena *a)
+{
+	char text[NB_ADDR_TEXT];
+
+	for (size_t i = 0; i < p->nallowed; i++) {
+		nb_addr_format(text, &p->allowed[i].addr);
+		if (p->allowed[i].addr.family == 4 && !s->ip)
+			s->ip = dup_text(a, text);
+		else if (p->allowed[i].addr.family == 6 && !s->ipv6)
+			s->ipv6 = dup_text(a, text);
+	}
+}
+
+static void fill_path(const struct client_conn_status *c, Daemon__PeerState *s, struct nb_arena *a)
+{
+	s->has_relayed = 1;
+	s->relayed = c->path != CLIENT_PATH_DIRECT;
+	if (c->path == CLIENT_PATH_DIRECT || c->path == CLIENT_PATH_TURN) {
+		s->localicecandidatetype = dup_text(a, ice_type_name(c->local_type));
+		s->remoteicecandidatetype = dup_text(a, ice_type_name(c->remote_type));
+		s->localicecandidateendpoint = endpoint_text(a, &c->local);
+		s->remoteicecandidateendpoint = endpoint_text(a, &c->remote);
+	}
+	s->relayaddress = dup_text(a, c->relay_url);
+	s->latency = duration(a, c->rtt_ns);
+}
+
+static Daemon__PeerState *peer_state(const struct engine_peer *p, struct nb_arena *a, struct nb_time now,
+				     struct nb_wall wall)
+{
+	Daemon__PeerState *s = nb_arena_alloc(a, sizeof *s);
+	struct client_conn_status c;
+
+	if (!s)
+		return NULL;
+	daemon__peer_state__init(s);
+	client_conn_status(p->conn, &c);
+	fill_addresses(p, s, a);
+	s->pubkey = dup_text(a, p->key_text);
+	s->fqdn = dup_text(a, p->fqdn);
+	s->connstatus = dup_text(a, c.connected ? "Connected" : c.connecting ? "Connecting" : "Idle");
+	s->connstatusupdate = timestamp(a, wall.ns - nb_time_diff(now, c.changed));
+	if (!c.connected)
+		return s;
+	fill_path(&c, s, a);
+	s->has_bytesrx = s->has_bytestx = 1;
+	s->bytesrx = (int64_t)p->stats.rx_bytes;
+	s->bytestx = (int64_t)p->stats.tx_bytes;
+	if (p->stats.last_handshake.ns)
+		s->lastwireguardhandshake = timestamp(a, p->stats.last_handshake.ns);
+	return s;
+}
+
+static Daemon__RelayState *relay_state(struct nb_arena *a, const char *uri, bool available, const char *error)
+{
+	Daemon__RelayState *r = nb_arena_alloc(a, sizeof *r);
+
+	if (!r)
+		return NULL;
+	daemon__relay_state__init(r);
+	r->uri = dup_text(a, uri);
+	r->has_available = available;
+	r->available = available;
+	r->error = dup_text(a, error);
+	return r;
+}
+
+static int fill_relays(const struct client_engine *e, Daemon__FullStatus *s, struct nb_arena *a)
+{
+	s->relays = nb_arena_alloc(a, (e->nservers + e->nrelay_urls + 1) * sizeof *s->relays);
+	if (!s->relays)
+		return NB_E_NOMEM;
+	for (size_t i = 0; i < e->nservers; i++) {
+		const struct engine_server *v = &e->servers[i];
+		const char *error = v->state == SERVER_OK ? NULL : v->state == SERVER_DOWN ? v->error : "checking";
+
+		if ((s->relays[s->n_relays] = relay_state(a, v->uri, v->state == SERVER_OK, error)))
+			s->n_relays++;
+	}
+	for (size_t i = 0; i < e->nrelay_urls; i++)
+		if ((s->relays[s->n_relays] = relay_state(a, e->relay_urls[i], false,
+							  "relay connection is not established")))
+			s->n_relays++;
+	return 0;
+}
+
+static Daemon__LocalPeerState *local_state(const struct client_engine *e, struct nb_arena *a)
+{
+	Daemon__LocalPeerState *l = nb_arena_alloc(a, sizeof *l);
+	char text[NB_ADDR_TEXT];
+
+	if (!l)
+		return NULL;
+	daemon__local_peer_state__init(l);
+	l->ip = dup_text(a, e->address);
+	l->pubkey = dup_text(a, e->self_key);
+	l->fqdn = dup_text(a, e->fqdn);
+	if (e->v6.addr.family) {
+		nb_prefix_format(text, &e->v6);
+		l->ipv6 = dup_text(a, text);
+	}
+	l->has_wgport = 1;
+	l->wgport = e->net.port;
+	return l;
+}
+
+static int by_address(const void *x, const void *y)
+{
+	const Daemon__PeerState *a = *(Daemon__PeerState *const *)x, *b = *(Daemon__PeerState *const *)y;
+
+	return strcmp(a->ip ? a->ip : "", b->ip ? b->ip : "");
+}
+
+int client_engine_status(const struct client_engine *e, Daemon__FullStatus *s, struct nb_arena *a, struct nb_time now,
+			 struct nb_wall wall)
+{
+	struct nb_map_iter it = { 0 };
+
+	s->localpeerstate = local_state(e, a);
+	s->peers = nb_arena_alloc(a, (e->peers.count + 1) * sizeof *s->peers);
+	if (!s->localpeerstate || !s->peers || fill_relays(e, s, a))
+		return NB_E_NOMEM;
+	while (nb_map_next(&e->peers, &it)) {
+		s->peers[s->n_peers] = peer_state(it.value, a, now, wall);
+		if (!s->peers[s->n_peers])
+			return NB_E_NOMEM;
+		s->n_peers++;
+	}
+	qsort(s->peers, s->n_peers, sizeof *s->peers, by_address);
+	s->has_lazyconnectionenabled = e->lazy;
+	s->lazyconnectionenabled = e->lazy;
+	return 0;
+}

@@ -124,7 +124,8 @@ static void key_message(struct grpc_call *call, void *user, struct nb_bytes mess
 
 	(void)call;
 	nb_arena_init(&arena, ARENA_MAX);
-	m->got_reply = !proto_unpack(&r, &management__server_key_response__descriptor, message, &arena) && r->key && !nbc_key_parse(server, nb_bytes_str(r->key)) &&
+	m->got_reply = !proto_unpack(&r, &management__server_key_response__descriptor, message, &arena) &&
+		       r->key && !nbc_key_parse(server, nb_bytes_str(r->key)) &&
 		       !nbc_box_key(m->box_key, m->cfg.private_key, server);
 	nb_arena_fini(&arena);
 }

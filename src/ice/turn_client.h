@@ -24,7 +24,7 @@
 struct turn_client_config {
 	struct nb_endpoint server;
 	const char *username;		/* copied */
-	const char *password;		/* copied, wiped once the key is derived or the client is freed */
+	const char *password;		/* copied; wiped when the client is freed */
 	uint8_t family;			/* of the relayed address: 4 or 6; 0 means 4 */
 	uint32_t lifetime_s;		/* asked for; 0: the server's choice */
 	nb_random_fn random;

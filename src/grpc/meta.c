@@ -84,10 +84,11 @@ void grpc_meta_add(struct grpc_meta_set *s, struct nb_bytes name, struct nb_byte
 
 bool grpc_meta_each(const struct grpc_meta_set *s, size_t *pos, struct grpc_meta *entry)
 {
-	const uint8_t *p = s->text.p + *pos;
+	const uint8_t *p;
 
 	if (*pos >= s->text.n)
 		return false;
+	p = s->text.p + *pos;
 	entry->name = nb_bytes(p + RECORD, nb_get_be16(p));
 	entry->value = nb_bytes(p + RECORD + entry->name.n, nb_get_be32(p + 2));
 	*pos += RECORD + entry->name.n + entry->value.n;

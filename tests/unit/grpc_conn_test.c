@@ -779,7 +779,8 @@ static void test_bad_arguments(void **state)
 static void test_buffer_cap(void **state)
 {
 	static uint8_t big[700 << 10];
-	struct seen s[4];
+	static struct seen s[4];
+	unsigned ends = 0;
 
 	grpc_conn_free(p.client);
 	grpc_conn_free(p.server);
@@ -794,9 +795,12 @@ static void test_buffer_cap(void **state)
 		assert_int_equal(grpc_call_send(call, nb_bytes(big, sizeof big)), 0);
 	}
 	pump();
-	assert_int_equal(s[0].ends + s[1].ends, 0);
-	assert_int_equal(s[2].ends + s[3].ends, 2);
-	assert_int_equal(s[3].status, GRPC_RESOURCE_EXHAUSTED);
+	/* two fit, whichever they are */
+	for (int i = 0; i < 4; i++) {
+		ends += s[i].ends;
+		assert_int_equal(s[i].status, s[i].ends ? GRPC_RESOURCE_EXHAUSTED : 0);
+	}
+	assert_int_equal(ends, 2);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

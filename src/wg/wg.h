@@ -4,7 +4,7 @@
  * One thread owns a device. Packets are sealed and opened in place, so buffers carry room around
  * the payload (WG_HEADROOM, WG_TAILROOM).
  * Source: WireGuard paper (2020-06-01 revision); constants in spec/peer-connection.md section 4.4.
- * Tests: tests/unit/wg_*_test.c, tests/sim/wg_link_sim.c, tests/fuzz/wg_fuzz.c. */
+ * Tests: tests/unit/wg_*_test.c, tests/sim/wg_link_test.c, tests/fuzz/wg_fuzz.c. */
 #ifndef NB_WG_WG_H
 #define NB_WG_WG_H
 
@@ -62,7 +62,7 @@ struct wg_config {
 	uint8_t private_key[NB_KEY_LEN];	/* all zero: no key yet, nothing is sent or accepted */
 	size_t max_peers;		/* at most WG_PEERS_MAX; 0: 4096 */
 	size_t max_staged;		/* packets waiting for handshakes, all peers together; 0: 256 */
-	size_t stage_bytes;		/* largest packet that may wait; 0: 2048 */
+	size_t mtu;			/* inner: largest packet that may wait, and limit of the padding; 0: 1420 */
 	unsigned handshake_burst;	/* handshake messages in 1 s before cookies are demanded; 0: 128 */
 	nb_random_fn random;		/* required */
 	void *random_ctx;
@@ -155,7 +155,7 @@ void wg_input(struct wg_dev *d, struct wg_pkt *pkts, size_t count, struct nb_tim
  * Call wg_output until it is idle afterwards. */
 void wg_send(struct wg_dev *d, struct wg_pkt *pkts, size_t count, struct nb_time now);
 /* Run due timers and write one message that is waiting to go out (handshakes, cookies, keepalives, packets
- * that waited) into pkt->buf. cap must be at least stage_bytes + WG_HEADROOM + WG_TAILROOM.
+ * that waited) into pkt->buf. cap must be at least mtu + WG_HEADROOM + WG_TAILROOM (and WG_CONTROL_MAX).
  * Returns 1 with verdict WG_WIRE, or 0 when idle. */
 int wg_output(struct wg_dev *d, struct wg_pkt *pkt, struct nb_time now);
 /* When wg_output has something to do without further input; NB_TIME_NEVER if never, past when now. */

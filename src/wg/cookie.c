@@ -111,6 +111,25 @@ bool wg_under_load(struct wg_cookie_checker *c, struct nb_time now)
 	return nb_time_before(now, c->load_until);
 }
 
+/* The bucket of a source: its own, or an unused one of the four it may have, or one that was idle for a second
+ * (full again, so it may change hands). Failing all, strangers share one until it is idle. */
+static struct wg_rate_bucket *bucket_of(struct wg_cookie_checker *c, uint64_t source, struct nb_time now)
+{
+	struct wg_rate_bucket *set = &c->buckets[(source >> 32) % (WG_RATE_BUCKETS / 4) * 4], *idle = NULL;
+
+	for (int i = 0; i < 4; i++) {
+		if (set[i].source == source)
+			return &set[i];
+		if (!idle && (!set[i].source || nb_time_diff(now, set[i].last) >= NB_SEC))
+			idle = &set[i];
+	}
+	if (!idle)
+		return &set[source >> 62];
+	idle->source = source;
+	idle->fresh = true;
+	return idle;
+}
+
 bool wg_rate_allow(struct wg_cookie_checker *c, const struct wg_ep *from, struct nb_time now)
 {
 	const int64_t cost = NB_SEC / WG_RATE_PER_SEC, full = cost * WG_RATE_BURST;
@@ -126,12 +145,10 @@ bool wg_rate_allow(struct wg_cookie_checker *c, const struct wg_ep *from, struct
 		n += source_bytes(src + n, from);
 	}
 
-	uint64_t h = nb_siphash(c->hash_key, nb_bytes(src, n)) | 1;
-	struct wg_rate_bucket *b = &c->buckets[h >> 32 & (WG_RATE_BUCKETS - 1)];
+	struct wg_rate_bucket *b = bucket_of(c, nb_siphash(c->hash_key, nb_bytes(src, n)) | 1, now);
 
-	/* A place idle for a second is full again, so it may change hands; until then whoever lands there shares it. */
-	if (!b->source || nb_time_diff(now, b->last) >= NB_SEC) {
-		b->source = h;
+	if (b->fresh) {
+		b->fresh = false;
 		b->tokens_ns = full;
 	} else {
 		b->tokens_ns += nb_time_diff(now, b->last);

@@ -564,6 +564,7 @@ static void transport_opened(struct wg_dev *d, const struct open_job *job, const
 		wg_timers_complete(d, p, now);
 		session_usable(d, p, false);
 	}
+	wg_keypair_converge(d, p, kp);
 	wg_timers_any_received(d, p, now);
 	keep_fresh_receiving(d, p, now);
 	if (op->n == 0)
@@ -682,7 +683,9 @@ static int put_keepalive(struct wg_dev *d, struct wg_peer *p, struct wg_pkt *pkt
 		return 0;
 	}
 	pkt->n = 0;
-	return put_transport(d, p, pkt, false, now);
+	put_transport(d, p, pkt, false, now);
+	wg_timers_keepalive_sent(d, p, now);
+	return 1;
 }
 
 /* One packet that waited; the peer stays in line while there are more. */

@@ -132,13 +132,13 @@ void wg_keypair_install(struct wg_dev *d, struct wg_peer *p, struct wg_keypair *
 		/* Unproven until the initiator uses it; an older unproven one was in vain. */
 		wg_keypair_retire(d, p->next);
 		p->next = kp;
-		wg_keypair_retire(d, p->previous);
 		return;
 	}
 	/* Ours is proven by the response. Messages on what was in use may still be under way. */
 	wg_keypair_retire(d, p->previous);
 	if (p->next) {
 		p->previous = p->next;
+		p->previous->crossed = true;
 		p->next = NULL;
 		wg_keypair_retire(d, p->current);
 	} else {
@@ -156,6 +156,15 @@ bool wg_keypair_confirmed(struct wg_dev *d, struct wg_peer *p, struct wg_keypair
 	p->current = kp;
 	p->next = NULL;
 	return true;
+}
+
+void wg_keypair_converge(struct wg_dev *d, struct wg_peer *p, struct wg_keypair *kp)
+{
+	if (!kp->crossed || p->previous != kp || memcmp(d->self.pub, p->remote.pub, 32) > 0)
+		return;
+	kp->crossed = false;
+	p->previous = p->current;
+	p->current = kp;
 }
 
 bool wg_keypair_sends(const struct wg_keypair *kp, struct nb_time now)

@@ -144,13 +144,11 @@ static void retransmit_due(struct wg_dev *d, struct wg_peer *p, struct nb_time n
 		set(d, p, WG_T_RETRANSMIT, nb_time_add(p->last_sent_handshake, WG_REKEY_TIMEOUT + jitter(d)));
 }
 
-static void keepalive_due(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
+static void keepalive_due(struct wg_dev *d, struct wg_peer *p)
 {
 	wg_pend(d, p, WG_P_KEEPALIVE);
-	if (p->another_keepalive) {
-		p->another_keepalive = false;
-		set(d, p, WG_T_KEEPALIVE, nb_time_add(now, WG_KEEPALIVE_TIMEOUT));
-	}
+	p->rearm_keepalive = p->another_keepalive;
+	p->another_keepalive = false;
 }
 
 static void fire(struct wg_dev *d, struct wg_peer *p, enum wg_timer which, struct nb_time now)
@@ -161,7 +159,7 @@ static void fire(struct wg_dev *d, struct wg_peer *p, enum wg_timer which, struc
 		retransmit_due(d, p, now);
 		break;
 	case WG_T_KEEPALIVE:
-		keepalive_due(d, p, now);
+		keepalive_due(d, p);
 		break;
 	case WG_T_NEW_HANDSHAKE:
 		p->ep.local.family = 0;
@@ -219,7 +217,7 @@ void wg_timers_stop(struct wg_peer *p)
 	for (int i = 0; i < WG_T_COUNT; i++)
 		stop(p, (enum wg_timer)i);
 	p->attempts = 0;
-	p->another_keepalive = false;
+	p->another_keepalive = p->rearm_keepalive = false;
 }
 
 void wg_timers_data_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
@@ -246,6 +244,13 @@ void wg_timers_any_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
 	stop(p, WG_T_KEEPALIVE);
 	wg_timers_persistent(d, p, now);
+}
+
+void wg_timers_keepalive_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
+{
+	if (p->rearm_keepalive)
+		set(d, p, WG_T_KEEPALIVE, nb_time_add(now, WG_KEEPALIVE_TIMEOUT));
+	p->rearm_keepalive = false;
 }
 
 void wg_timers_any_received(struct wg_dev *d, struct wg_peer *p, struct nb_time now)

@@ -185,6 +185,7 @@ struct wg_rate_bucket {
 	uint64_t source;		/* keyed hash of the source; 0: unused */
 	struct nb_time last;
 	int64_t tokens_ns;
+	bool fresh;
 };
 #define WG_RATE_BUCKETS 512
 
@@ -261,6 +262,7 @@ struct wg_keypair {
 	struct wg_peer *peer;
 	bool initiator;
 	bool retired;			/* replaced while a batch may still point here */
+	bool crossed;			/* answered while a handshake of ours was under way */
 	bool fresh_asked;		/* the one early rekey on receive was begun */
 	struct nb_time birth;
 	uint32_t local_index, remote_index;
@@ -314,7 +316,8 @@ struct wg_peer {
 	struct nb_time heap_key;	/* at most the earliest timer; later only after a look */
 	size_t heap_at;			/* position + 1; 0: not in the heap */
 	unsigned attempts;
-	bool another_keepalive;
+	bool another_keepalive;		/* data came while KEEPALIVE was running */
+	bool rearm_keepalive;
 	uint16_t keepalive;
 
 	unsigned pending;		/* WG_P_* */
@@ -381,6 +384,9 @@ void wg_bury(struct wg_dev *d);
 void wg_keypair_install(struct wg_dev *d, struct wg_peer *p, struct wg_keypair *kp);
 /* The first message on the answered session: next becomes current. True if it did. */
 bool wg_keypair_confirmed(struct wg_dev *d, struct wg_peer *p, struct wg_keypair *kp);
+/* Two handshakes crossed, and each side sends on its own session: once a message shows that both exist, the side
+ * with the smaller key joins the other's, so that only one side renews from then on. */
+void wg_keypair_converge(struct wg_dev *d, struct wg_peer *p, struct wg_keypair *kp);
 bool wg_keypair_sends(const struct wg_keypair *kp, struct nb_time now);
 void wg_handshake_clear(struct wg_dev *d, struct wg_peer *p);
 void wg_stage(struct wg_dev *d, struct wg_peer *p, const uint8_t *pkt, size_t n, struct nb_time now);
@@ -400,6 +406,7 @@ void wg_timers_data_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now
 void wg_timers_data_received(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_any_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now);	/* authenticated, any kind */
 void wg_timers_any_received(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
+void wg_timers_keepalive_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_initiated(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_complete(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_session(struct wg_dev *d, struct wg_peer *p, struct nb_time now);

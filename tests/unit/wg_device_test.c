@@ -1,0 +1,551 @@
+/* wg_device_test.c - two devices in one process: sessions, rekeying, roaming, relayed endpoints, waiting
+ * packets, load, caps. The clock is an argument. */
+#include "wg_help.h"
+
+static struct nb_time at(double s)
+{
+	return nb_time_add(HELP_START, (int64_t)(s * NB_SEC));
+}
+
+static void first_packet_makes_session(void **state)
+{
+	struct help_dev a, b;
+	struct wg_peer_stats st;
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_true(nb_time_is_never(wg_deadline(a.d)));
+	assert_true(help_exchange(&a, &b, at(0)));
+	assert_true(help_exchange(&b, &a, at(0)));
+	assert_int_equal(help_events(&a, WG_EV_HANDSHAKE), 1);
+	assert_int_equal(help_events(&b, WG_EV_HANDSHAKE), 1);
+	wg_peer_stats(a.d, a.peer, &st, at(0));
+	/* initiation, one padded packet; response, one packet */
+	assert_int_equal(st.tx_bytes, 148 + 144);
+	assert_int_equal(st.rx_bytes, 92 + 144);
+	assert_int_equal(st.last_handshake.ns, HELP_WALL.ns);
+	assert_true(st.session);
+	help_unpair(&a, &b);
+}
+
+static void psk_must_match(void **state)
+{
+	struct help_dev a, b;
+	uint8_t psk[32] = { 42 };
+
+	(void)state;
+	help_pair(&a, &b);
+	wg_peer_set_psk(a.d, a.peer, psk);
+	assert_false(help_exchange(&a, &b, at(0)));
+	assert_int_equal(wg_counters(a.d)->bad_handshake, 1);
+	wg_peer_set_psk(b.d, b.peer, psk);
+	/* The packet waits until the next try, after 5 s. */
+	assert_int_equal(help_pump(&a, &b, at(4.9)), 0);
+	assert_int_equal(help_pump(&a, &b, at(5.4)), 1);
+	help_unpair(&a, &b);
+}
+
+/* Inner bytes arrive unchanged and trimmed; the length on the wire is padded, but not beyond the MTU. */
+static void padding(void **state)
+{
+	static const struct {
+		size_t n, wire;
+	} rows[] = { { 20, 32 + 32 }, { 32, 32 + 32 }, { 33, 48 + 32 }, { 1409, 1420 + 32 }, { 1420, 1420 + 32 } };
+	struct help_dev a, b;
+	struct help_packet m, copy;
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_true(help_exchange(&a, &b, at(0)));
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		help_inner(&m, &a, &b, rows[i].n, 0x01020304);
+		memset(m.buf + WG_HEADROOM + rows[i].n, 0xee, 40);
+		copy = m;
+		wg_send(a.d, &m.k, 1, at(0));
+		assert_int_equal(m.k.verdict, WG_WIRE);
+		assert_int_equal(m.k.n, rows[i].wire);
+		assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_INNER);
+		assert_ptr_equal(m.k.peer, b.peer);
+		assert_int_equal(m.k.n, rows[i].n);
+		assert_memory_equal(m.k.p, copy.buf + WG_HEADROOM, rows[i].n);
+	}
+	help_unpair(&a, &b);
+}
+
+static void refused_inside(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m, again;
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_true(help_exchange(&a, &b, at(0)));
+
+	/* source not ours to use */
+	help_inner(&m, &a, &b, 60, 0);
+	m.k.p[15] = 77;
+	wg_send(a.d, &m.k, 1, at(0));
+	assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_DROP);
+	assert_int_equal(wg_counters(b.d)->bad_inner, 1);
+
+	/* no route, no IP packet, empty */
+	help_inner(&m, &a, &b, 60, 0);
+	m.k.p[19] = 77;
+	wg_send(a.d, &m.k, 1, at(0));
+	assert_int_equal(m.k.verdict, WG_DROP);
+	help_inner(&m, &a, &b, 60, 0);
+	m.k.p[0] = 0x35;
+	wg_send(a.d, &m.k, 1, at(0));
+	help_inner(&m, &a, &b, 60, 0);
+	m.k.n = 0;
+	wg_send(a.d, &m.k, 1, at(0));
+	assert_int_equal(wg_counters(a.d)->no_route, 3);
+
+	/* replayed, damaged, unknown index */
+	help_inner(&m, &a, &b, 60, 0);
+	wg_send(a.d, &m.k, 1, at(0));
+	again = m;
+	again.k.p = again.buf + (m.k.p - m.buf);
+	again.k.buf = again.buf;
+	assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_INNER);
+	m = again;
+	m.k.p = m.buf + (again.k.p - again.buf);
+	assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_DROP);
+	assert_int_equal(wg_counters(b.d)->replayed, 1);
+	m = again;
+	m.k.p = m.buf + (again.k.p - again.buf);
+	m.k.p[20] ^= 1;
+	assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_DROP);
+	m = again;
+	m.k.p = m.buf + (again.k.p - again.buf);
+	m.k.p[4] ^= 1;
+	assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_DROP);
+	assert_int_equal(wg_counters(b.d)->bad_transport, 2);
+	help_unpair(&a, &b);
+}
+
+static void roaming(void **state)
+{
+	struct help_dev a, b;
+	struct wg_peer_stats st;
+	struct help_packet m;
+	struct wg_ep relay = { .kind = WG_EP_STREAM, .id = 9 }, real;
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_true(help_exchange(&a, &b, at(0)));
+	help_events(&b, WG_EV_ROAMED);
+
+	/* a moves: b follows, and answers go to the new place */
+	a.at = help_ep("198.51.100.7:4444");
+	assert_true(help_exchange(&a, &b, at(1)));
+	assert_int_equal(help_events(&b, WG_EV_ROAMED), 1);
+	wg_peer_stats(b.d, b.peer, &st, at(1));
+	assert_true(nb_endpoint_eq(&st.ep.remote, &a.at.remote));
+	help_inner(&m, &b, &a, 60, 0);
+	wg_send(b.d, &m.k, 1, at(1));
+	assert_true(nb_endpoint_eq(&m.k.ep.remote, &a.at.remote));
+
+	/* a forged packet does not move it */
+	help_inner(&m, &a, &b, 60, 0);
+	wg_send(a.d, &m.k, 1, at(1));
+	m.k.p[30] ^= 1;
+	real = a.at;
+	a.at = help_ep("203.0.113.66:6666");
+	assert_int_equal(help_deliver(&a, &b, &m, at(1)), WG_DROP);
+	wg_peer_stats(b.d, b.peer, &st, at(1));
+	assert_true(nb_endpoint_eq(&st.ep.remote, &real.remote));
+
+	/* a relayed packet is taken but leaves the direct path alone */
+	a.at = relay;
+	assert_true(help_exchange(&a, &b, at(2)));
+	wg_peer_stats(b.d, b.peer, &st, at(2));
+	assert_int_equal(st.ep.kind, WG_EP_UDP);
+
+	/* control goes back to the relay; a direct packet improves it again */
+	wg_peer_set_endpoint(b.d, b.peer, &relay, at(3));
+	help_inner(&m, &b, &a, 60, 0);
+	wg_send(b.d, &m.k, 1, at(3));
+	assert_int_equal(m.k.ep.kind, WG_EP_STREAM);
+	assert_int_equal(m.k.ep.id, 9);
+	a.at = real;
+	assert_true(help_exchange(&a, &b, at(4)));
+	wg_peer_stats(b.d, b.peer, &st, at(4));
+	assert_int_equal(st.ep.kind, WG_EP_UDP);
+	help_unpair(&a, &b);
+}
+
+static void turn_frames(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m;
+	struct wg_ep turn = help_ep("203.0.113.1:3478");
+
+	(void)state;
+	help_pair(&a, &b);
+	turn.kind = WG_EP_TURN;
+	turn.id = 0x4001;
+	wg_peer_set_endpoint(a.d, a.peer, &turn, at(0));
+	help_inner(&m, &a, &b, 60, 0);
+	wg_send(a.d, &m.k, 1, at(0));
+	assert_int_equal(m.k.verdict, WG_DROP);
+	assert_true(help_output(&a, &m, at(0)));
+	assert_int_equal(m.k.n, 4 + WG_INI_LEN);
+	assert_int_equal(nb_get_be16(m.k.p), 0x4001);
+	assert_int_equal(nb_get_be16(m.k.p + 2), WG_INI_LEN);
+	assert_int_equal(m.k.ep.kind, WG_EP_TURN);
+	m.k.p += 4;
+	m.k.n -= 4;
+	assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_DROP);
+	help_unpair(&a, &b);
+}
+
+static void lazy_peer(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m;
+
+	(void)state;
+	help_dev_init(&a, 1, "192.0.2.1:1000", 1, 0);
+	help_dev_init(&b, 2, "192.0.2.2:2000", 2, 0);
+	help_know(&a, &b, false);
+	help_know(&b, &a, false);
+	for (uint32_t i = 0; i < 3; i++) {
+		help_inner(&m, &a, &b, 60, i);
+		wg_send(a.d, &m.k, 1, at(0.1 * i));
+		assert_int_equal(m.k.verdict, WG_DROP);
+	}
+	assert_false(help_output(&a, &m, at(1)));
+	/* told once a second at most */
+	assert_int_equal(help_events(&a, WG_EV_WANTED), 1);
+	help_inner(&m, &a, &b, 60, 3);
+	wg_send(a.d, &m.k, 1, at(1.5));
+	assert_int_equal(help_events(&a, WG_EV_WANTED), 1);
+	/* the path appears: everything that waited goes, in order */
+	wg_peer_set_endpoint(a.d, a.peer, &b.at, at(2));
+	uint32_t next = 0;
+
+	for (bool more = true; more;) {
+		more = false;
+		while (help_output(&a, &m, at(2))) {
+			more = true;
+			if (help_deliver(&a, &b, &m, at(2)) == WG_INNER)
+				assert_int_equal(nb_get_be32(m.k.p + 20), next++);
+		}
+		while (help_output(&b, &m, at(2))) {
+			more = true;
+			help_deliver(&b, &a, &m, at(2));
+		}
+	}
+	assert_int_equal(next, 4);
+	help_unpair(&a, &b);
+}
+
+/* Too many waiting: the oldest go. Other peers' share is not touched while the peer has its own. */
+static void waiting_is_capped(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m;
+	unsigned got;
+
+	(void)state;
+	help_pair(&a, &b);
+	for (uint32_t i = 0; i < 100; i++) {
+		help_inner(&m, &a, &b, 60, i);
+		wg_send(a.d, &m.k, 1, at(0));
+	}
+	assert_int_equal(wg_counters(a.d)->staged_drop, 100 - WG_PEER_STAGED_MAX);
+	got = help_pump(&a, &b, at(0));
+	assert_int_equal(got, WG_PEER_STAGED_MAX);
+	/* too large to wait */
+	wg_peer_reset(a.d, a.peer);
+	help_inner(&m, &a, &b, 1421, 0);
+	wg_send(a.d, &m.k, 1, at(10));
+	assert_int_equal(wg_counters(a.d)->staged_drop, 100 - WG_PEER_STAGED_MAX + 1);
+	help_unpair(&a, &b);
+}
+
+/* Both begin at once: both messages cross, and data flows both ways without waiting for a retry. */
+static void crossed_handshakes(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet ia, ib, m;
+
+	(void)state;
+	help_pair(&a, &b);
+	help_inner(&m, &a, &b, 60, 1);
+	wg_send(a.d, &m.k, 1, at(0));
+	help_inner(&m, &b, &a, 60, 2);
+	wg_send(b.d, &m.k, 1, at(0));
+	assert_true(help_output(&a, &ia, at(0)));
+	assert_true(help_output(&b, &ib, at(0)));
+	help_deliver(&a, &b, &ia, at(0));
+	help_deliver(&b, &a, &ib, at(0));
+	assert_int_equal(help_pump(&a, &b, at(0.01)), 2);
+	assert_true(help_exchange(&a, &b, at(1)));
+	assert_true(help_exchange(&b, &a, at(1)));
+	help_unpair(&a, &b);
+}
+
+/* Messages on the old key that arrive after a rekey are still good; two rekeys later they are not. */
+static void old_keys_linger(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet late[3];
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_true(help_exchange(&a, &b, at(0)));
+	for (int i = 0; i < 3; i++) {
+		help_inner(&late[i], &a, &b, 60, 0);
+		wg_send(a.d, &late[i].k, 1, at(1));
+	}
+	wg_peer_handshake(a.d, a.peer, true, at(6));
+	help_pump(&a, &b, at(6));
+	assert_int_equal(help_deliver(&a, &b, &late[0], at(6)), WG_INNER);
+	wg_peer_handshake(b.d, b.peer, true, at(12));
+	help_pump(&a, &b, at(12));
+	assert_int_equal(help_deliver(&a, &b, &late[1], at(12)), WG_DROP);
+	assert_true(help_exchange(&a, &b, at(12)));
+	help_unpair(&a, &b);
+}
+
+static void replayed_initiation(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m, copy, out;
+
+	(void)state;
+	help_pair(&a, &b);
+	wg_peer_handshake(a.d, a.peer, false, at(0));
+	assert_true(help_output(&a, &m, at(0)));
+	copy = m;
+	copy.k.p = copy.buf + (m.k.p - m.buf);
+	help_deliver(&a, &b, &m, at(0));
+	assert_true(help_output(&b, &out, at(0)));
+	help_deliver(&a, &b, &copy, at(1));
+	assert_false(help_output(&b, &out, at(1)));
+	assert_int_equal(wg_counters(b.d)->bad_handshake, 1);
+
+	/* a newer one within 20 ms of the last is refused as well */
+	wg_peer_reset(a.d, a.peer);
+	wg_peer_handshake(a.d, a.peer, false, at(2));
+	assert_true(help_output(&a, &m, at(2)));
+	help_deliver(&a, &b, &m, at(2));
+	assert_true(help_output(&b, &out, at(2)));
+	wg_peer_reset(a.d, a.peer);
+	wg_peer_handshake(a.d, a.peer, false, at(2.01));
+	assert_true(help_output(&a, &m, at(2.01)));
+	help_deliver(&a, &b, &m, at(2.01));
+	assert_false(help_output(&b, &out, at(2.01)));
+	help_unpair(&a, &b);
+}
+
+/* Under load a stranger must first show that its address is real. */
+static void cookies_under_load(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m;
+	unsigned i;
+
+	(void)state;
+	help_dev_init(&a, 1, "192.0.2.1:1000", 1, 0);
+	help_dev_init(&b, 2, "192.0.2.2:2000", 2, 4);
+	help_know(&a, &b, true);
+	help_know(&b, &a, true);
+	/* Valid mac1, nothing behind it: enough to make b busy. */
+	for (i = 0; i < 5; i++) {
+		memset(&m, 0, sizeof m);
+		m.k.p = m.buf;
+		m.k.n = WG_INI_LEN;
+		m.buf[0] = WG_MSG_INITIATION;
+		m.buf[4] = (uint8_t)i;
+		wg_blake2s(m.buf + WG_INI_LEN - 32, WG_MAC, a.peer->remote.mac1_key, 32, m.buf, WG_INI_LEN - 32);
+		help_deliver(&a, &b, &m, at(0));
+	}
+	while (help_output(&b, &m, at(0)))
+		;
+	assert_int_equal(wg_counters(b.d)->cookies_sent, 1);
+	/* a's honest initiation is answered by a cookie, not a response */
+	assert_false(help_exchange(&a, &b, at(0.5)));
+	assert_int_equal(wg_counters(b.d)->cookies_sent, 2);
+	assert_true(a.peer->jar.have);
+	/* keep b busy; a's next try carries mac2 and passes */
+	for (i = 0; i < 9; i++) {
+		memset(&m, 0, sizeof m);
+		m.k.p = m.buf;
+		m.k.n = WG_INI_LEN;
+		m.buf[0] = WG_MSG_INITIATION;
+		wg_blake2s(m.buf + WG_INI_LEN - 32, WG_MAC, a.peer->remote.mac1_key, 32, m.buf, WG_INI_LEN - 32);
+		help_deliver(&a, &b, &m, at(5.9));
+	}
+	while (help_output(&b, &m, at(5.9)))
+		;
+	assert_int_equal(help_pump(&a, &b, at(5.9)), 1);
+	assert_int_equal(help_events(&b, WG_EV_HANDSHAKE), 1);
+	help_unpair(&a, &b);
+}
+
+static void stamps_always_grow(void **state)
+{
+	struct wg_config cfg = { .random = help_random };
+	uint64_t seed = 4;
+	struct wg_dev *d;
+	struct wg_event ev;
+	uint8_t last[WG_TAI], tai[WG_TAI], floor_tai[WG_TAI];
+	struct nb_wall floor = { HELP_WALL.ns + 777 };
+
+	(void)state;
+	cfg.random_ctx = &seed;
+	cfg.private_key[0] = 8;
+	cfg.tai_floor = floor;
+	/* A machine whose clock starts in 1970 */
+	assert_int_equal(wg_new(&d, &cfg, HELP_START, (struct nb_wall){ 0 }), 0);
+	nb_put_be64(floor_tai, 0x400000000000000aULL + (uint64_t)(floor.ns / NB_SEC));
+	nb_put_be32(floor_tai + 8, (uint32_t)(floor.ns % NB_SEC));
+	wg_tai_next(d, last, at(0));
+	assert_true(memcmp(last, floor_tai, WG_TAI) > 0);
+	assert_int_equal(wg_event(d, &ev), 1);
+	assert_int_equal(ev.kind, WG_EV_TAI);
+	assert_true(ev.tai.ns > floor.ns + 3500 * NB_SEC);
+	for (int i = 0; i < 500; i++) {
+		wg_tai_next(d, tai, at(i * 0.001));
+		assert_true(memcmp(tai, last, WG_TAI) > 0);
+		assert_int_equal(nb_get_be32(tai + 8) & 0xffffff, 0);
+		assert_true(nb_get_be32(tai + 8) < NB_SEC);
+		memcpy(last, tai, WG_TAI);
+	}
+	assert_int_equal(wg_event(d, &ev), 0);
+	/* The clock is set; stamps follow it, and are persisted again. */
+	wg_set_wall(d, at(1), (struct nb_wall){ floor.ns + 86400 * NB_SEC });
+	wg_tai_next(d, tai, at(1));
+	assert_true(memcmp(tai, last, WG_TAI) > 0);
+	assert_int_equal(nb_get_be64(tai), 0x400000000000000aULL + (uint64_t)(floor.ns / NB_SEC) + 86400);
+	assert_int_equal(wg_event(d, &ev), 1);
+	/* Back in time: they do not follow. */
+	memcpy(last, tai, WG_TAI);
+	wg_set_wall(d, at(1), HELP_WALL);
+	wg_tai_next(d, tai, at(1));
+	assert_true(memcmp(tai, last, WG_TAI) > 0);
+	wg_free(d);
+}
+
+static void keys_and_peers(void **state)
+{
+	struct help_dev a, b;
+	struct wg_peer *p;
+	uint8_t zero[32] = { 0 }, key[32];
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_int_equal(wg_peer_add(a.d, a.pub, &p), NB_E_ARG);
+	assert_int_equal(wg_peer_add(a.d, zero, &p), NB_E_ARG);
+	assert_int_equal(wg_peer_add(a.d, b.pub, &p), NB_E_EXISTS);
+	assert_ptr_equal(p, a.peer);
+	assert_true(help_exchange(&a, &b, at(0)));
+	/* A new key ends the session; b does not know it. */
+	help_random(&a.seed, key, 32);
+	wg_set_private_key(a.d, key);
+	assert_false(help_exchange(&a, &b, at(1)));
+	/* b learns the new key and drops the old one. */
+	wg_peer_remove(b.d, b.peer);
+	wg_public_key(a.d, a.pub);
+	help_know(&b, &a, true);
+	assert_int_equal(help_pump(&a, &b, at(7)), 1);
+	/* Without a key nothing is sent or taken. */
+	wg_set_private_key(a.d, zero);
+	assert_false(help_exchange(&a, &b, at(8)));
+	assert_false(help_exchange(&b, &a, at(8)));
+	/* A key that is a peer's: that peer goes. */
+	wg_set_private_key(a.d, b.priv);
+	assert_null(wg_peer_find(a.d, b.pub));
+	assert_null(wg_peer_next(a.d, NULL));
+	help_unpair(&a, &b);
+}
+
+/* Many peers: the index table grows, finds and forgets. */
+static void many_peers(void **state)
+{
+	enum { N = 700 };
+	static uint32_t index[N];
+	static struct wg_peer *peer[N];
+	struct help_dev a;
+	struct wg_peer *p;
+	size_t n = 0;
+
+	(void)state;
+	help_dev_init(&a, 1, "192.0.2.1:1000", 1, 0);
+	for (int i = 0; i < N; i++) {
+		uint8_t key[32], priv[32];
+
+		help_random(&a.seed, priv, 32);
+		wg_dh_public(key, priv);
+		assert_int_equal(wg_peer_add(a.d, key, &peer[i]), 0);
+		index[i] = wg_index_new(a.d, peer[i], NULL);
+	}
+	for (int i = 0; i < N; i += 3)
+		wg_index_del(a.d, index[i]);
+	for (int i = 0; i < N; i++) {
+		const struct wg_index *e = wg_index_find(a.d, index[i]);
+
+		assert_true(i % 3 ? e && e->peer == peer[i] : !e);
+	}
+	for (p = NULL; (p = wg_peer_next(a.d, p)) != NULL; n++)
+		;
+	assert_int_equal(n, N);
+	for (int i = 0; i < N; i++)
+		if (i % 3)
+			wg_index_del(a.d, index[i]);
+	wg_free(a.d);
+}
+
+static void garbage(void **state)
+{
+	static const uint8_t rows[][8] = {
+		{ 0 }, { 1 }, { 2 }, { 3 }, { 4, 0, 0, 1 }, { 5 }, { 0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42 },
+	};
+	struct help_dev a, b;
+	struct help_packet m;
+
+	(void)state;
+	help_pair(&a, &b);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		for (size_t n = 0; n <= 160; n++) {
+			if (rows[i][0] == 1 && n == WG_INI_LEN)
+				continue;
+			if ((rows[i][0] == 2 && n == WG_RES_LEN) || (rows[i][0] == 3 && n == WG_COO_LEN))
+				continue;
+			memset(&m, 0, sizeof m);
+			memcpy(m.buf, rows[i], 8);
+			m.k.p = m.buf;
+			m.k.n = n;
+			assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_DROP);
+		}
+	}
+	assert_int_equal(wg_counters(b.d)->bad_message, 161 * 7 - 3);
+	help_unpair(&a, &b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(first_packet_makes_session),
+		cmocka_unit_test(psk_must_match),
+		cmocka_unit_test(padding),
+		cmocka_unit_test(refused_inside),
+		cmocka_unit_test(roaming),
+		cmocka_unit_test(turn_frames),
+		cmocka_unit_test(lazy_peer),
+		cmocka_unit_test(waiting_is_capped),
+		cmocka_unit_test(crossed_handshakes),
+		cmocka_unit_test(old_keys_linger),
+		cmocka_unit_test(replayed_initiation),
+		cmocka_unit_test(cookies_under_load),
+		cmocka_unit_test(stamps_always_grow),
+		cmocka_unit_test(keys_and_peers),
+		cmocka_unit_test(many_peers),
+		cmocka_unit_test(garbage),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

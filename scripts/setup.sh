@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh build|asan|net: install what a step needs, by name from the machine's own package archive; nothing
+# setup.sh build|asan|net|demo: install what a step needs, by name from the machine's own package archive; nothing
 # that is there already. net also makes out/venv with the Python packages of tests/net/requirements.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,6 +14,7 @@ build_needs="gcc:gcc make:make musl-gcc:musl-tools cmake:cmake autoreconf:autoco
 # sources come from the package archive unless the user gives them
 [ -n "${DEPS_DIR:-}" ] || build_needs="$build_needs dpkg-source:dpkg-dev"
 asan_needs="clang:clang"
+demo_needs="ip:iproute2 ping:iputils-ping curl:curl iperf3:iperf3"
 
 missing() { # missing NEED...: the packages of those that are not there
 	local need
@@ -79,5 +80,6 @@ asan)
 	esac
 	;;
 net) net ;;
-*) die "usage: setup.sh build|asan|net" ;;
+demo) install_packages $(missing $demo_needs | sort -u) ;;
+*) die "usage: setup.sh build|asan|net|demo" ;;
 esac

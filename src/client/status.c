@@ -4,7 +4,6 @@
 #include "client/status.h"
 
 #include <ctype.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,13 +97,14 @@ void client_size_text(char *out, size_t cap, int64_t bytes)
 	snprintf(out, cap, "%.1f %ciB", (double)bytes / div, "KMGTPE"[exp]);
 }
 
-/* "2 hours, 1 minute ago": the second unit is left out when zero. */
+/* "1 hour, 1 minute ago": the second unit is left out when zero. Stock knows its singular only after a
+ * single first unit ("2 hours, 1 minutes ago"). */
 static void two_units(char *out, size_t cap, long long a, const char *unit_a, long long b, const char *unit_b)
 {
 	int n = snprintf(out, cap, "%lld %s%s", a, unit_a, a == 1 ? "" : "s");
 
 	if (b > 0 && n > 0 && (size_t)n < cap)
-		n += snprintf(out + n, cap - (size_t)n, ", %lld %s%s", b, unit_b, b == 1 ? "" : "s");
+		n += snprintf(out + n, cap - (size_t)n, ", %lld %s%s", b, unit_b, a == 1 && b == 1 ? "" : "s");
 	if (n > 0 && (size_t)n < cap)
 		snprintf(out + n, cap - (size_t)n, " ago");
 }
@@ -198,6 +198,7 @@ struct emitter {
 	int depth;
 	bool empty[MAX_DEPTH];	/* JSON: nothing written at this depth yet */
 	int column[MAX_DEPTH];	/* YAML: where keys or dashes of this depth start */
+	bool item[MAX_DEPTH];	/* YAML: the keys of this depth are those of a list item */
 	bool inline_key;	/* YAML: the next key follows a dash */
 };
 
@@ -245,59 +246,109 @@ static void json_string(struct nb_buf *b, const char *text)
 	nb_buf_u8(b, '"');
 }
 
-/* A number or a date in YAML's eyes: such strings must be quoted. Errs towards quoting only where
- * strtod agrees that it is a number. */
+/* "[-+]digits:MM[:MM...]" with an optional fraction: a number in base 60 for YAML 1.1. */
+static bool yaml_base60(const char *s)
+{
+	int groups = 0;
+
+	s += *s == '+' || *s == '-';
+	if (!isdigit((unsigned char)*s))
+		return false;
+	s += strspn(s, "0123456789_");
+	for (; *s == ':'; groups++) {
+		size_t n = strspn(++s, "0123456789");
+
+		if (n == 0 || n > 2 || (n == 2 && *s > '5'))
+			return false;
+		s += n;
+	}
+	if (*s == '.')
+		s += 1 + strspn(s + 1, "0123456789_");
+	return groups && !*s;
+}
+
+/* "2006-1-2", alone or with "T15:4:5[.9]ZONE" or " 15:4:5[.9]". */
+static bool yaml_date(const char *s)
+{
+	int y, m, d, h, min, at = 0, at2 = 0;
+	double sec;
+
+	if (strspn(s, "0123456789") != 4 || sscanf(s, "%4d-%2d-%2d%n", &y, &m, &d, &at) != 3 || at < 8)
+		return false;
+	if (m < 1 || m > 12 || d < 1 || d > 31)
+		return false;
+	s += at;
+	if (!*s)
+		return true;
+	if (!strchr("Tt ", *s) || sscanf(s + 1, "%2d:%2d:%lf%n", &h, &min, &sec, &at2) != 3)
+		return false;
+	if (*s == ' ')
+		return !s[1 + at2];
+	s += 1 + at2;
+	return !strcmp(s, "Z") || (strchr("+-", *s) && strspn(s + 1, "0123456789:") == 5 && !s[6]);
+}
+
+/* A number in one of YAML's and Go's spellings. */
+static bool yaml_number(const char *s)
+{
+	char plain[64];
+	size_t n = 0;
+	char *end;
+
+	if (!*s || (!isdigit((unsigned char)*s) && !strchr("+-.", *s)))
+		return false;
+	for (; *s && n < sizeof plain - 1; s++)
+		if (*s != '_')
+			plain[n++] = *s;
+	plain[n] = '\0';
+	end = plain + (*plain == '+' || *plain == '-');
+	if (n == sizeof plain - 1 || !*end || strpbrk(plain, "nNiIpP"))
+		return false;
+	if (!strncmp(end, "0b", 2))
+		return end[2] && !end[2 + strspn(end + 2, "01")];
+	if (!strncmp(end, "0o", 2))
+		return end[2] && !end[2 + strspn(end + 2, "01234567")];
+	strtod(plain, &end);
+	return !*end && end != plain;
+}
+
+/* Something other than a string in YAML's eyes: such strings must be quoted. */
 static bool yaml_looks_typed(const char *s)
 {
 	static const char *const words[] = { "", "~", "null", "Null", "NULL", "true", "True", "TRUE", "false", "False",
 					     "FALSE", "y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no",
 					     "No", "NO", "off", "Off", "OFF", ".inf", ".Inf", ".INF", "+.inf", "+.Inf",
-					     "+.INF", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN", "<<" };
-	char plain[64];
-	size_t n = 0;
-	int y, m, d, at = 0;
-	char *end;
+					     "+.INF", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN" };
 
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
 		if (!strcmp(s, words[i]))
 			return true;
-	if (sscanf(s, "%4d-%2d-%2d%n", &y, &m, &d, &at) == 3 && isdigit((unsigned char)s[0]) && at >= 8 &&
-	    (!s[at] || s[at] == 'T' || s[at] == 't' || s[at] == ' '))
-		return true;
-	if (!isdigit((unsigned char)s[0]) && !strchr("+-.", s[0]))
-		return false;
-	if (s[strspn(s, "0123456789_:+-.")] == '\0' && strchr(s, ':') && strchr(s, ':') == strrchr(s, ':') &&
-	    s[strspn(s, "+-0123456789_")] == ':')
-		return true;	/* base 60 */
-	for (; *s && n < sizeof plain - 1; s++)
-		if (*s != '_')
-			plain[n++] = *s;
-	plain[n] = '\0';
-	if (n == sizeof plain - 1 || n == 0 || strpbrk(plain, "nNiIpP"))
-		return false;
-	if (!strncmp(plain, "0b", 2) || !strncmp(plain, "0o", 2))
-		return plain[2] && !plain[2 + strspn(plain + 2, "01234567")];
-	strtod(plain, &end);
-	return !*end && end != plain;
+	return yaml_number(s) || yaml_date(s) || yaml_base60(s);
 }
 
-enum yaml_style { YAML_PLAIN, YAML_SINGLE, YAML_DOUBLE };
+enum yaml_style { YAML_PLAIN, YAML_SINGLE, YAML_DOUBLE, YAML_LITERAL };
 
 static enum yaml_style yaml_style(const char *text)
 {
 	const unsigned char *s = (const unsigned char *)text;
 	size_t len = strlen(text);
-	bool single = false;
+	bool single = false, lines = false;
 
 	if (yaml_looks_typed(text))
 		return YAML_DOUBLE;
 	for (size_t i = 0; i < len;) {
 		int n = utf8_len(s + i);
 
-		if (n == 0 || s[i] < 0x20 || s[i] == 0x7f || (n == 2 && s[i] == 0xc2 && s[i + 1] < 0xa0))
+		if (n == 0 || n == 4 || (s[i] < 0x20 && s[i] != '\n') || s[i] == 0x7f ||
+		    (n == 2 && s[i] == 0xc2 && s[i + 1] < 0xa0))
 			return YAML_DOUBLE;
+		lines = lines || s[i] == '\n';
+		single = single || (n == 3 && s[i] == 0xe2 && s[i + 1] == 0x80 && (s[i + 2] & 0xfe) == 0xa8);
 		i += (size_t)n;
 	}
+	if (lines)	/* a block cannot begin or end in white space without further marks: quote those */
+		return s[0] == ' ' || s[0] == '\n' || s[len - 1] == '\n' || s[len - 1] == ' ' || strstr(text, " \n") ?
+			YAML_DOUBLE : YAML_LITERAL;
 	if (s[0] == ' ' || s[len - 1] == ' ')
 		single = true;
 	if (strchr("#,[]{}&*!|>'\"%@`", s[0]) || (strchr("-?:", s[0]) && (!s[1] || s[1] == ' ')) ||
@@ -311,20 +362,18 @@ static enum yaml_style yaml_style(const char *text)
 
 static void yaml_double(struct nb_buf *b, const char *text)
 {
+	static const char from[] = "\"\\\a\b\t\n\v\f\r\x1b", to[] = "\"\\abtnvfre";
 	const unsigned char *s = (const unsigned char *)text;
 
 	nb_buf_u8(b, '"');
 	while (*s) {
 		int n = utf8_len(s);
+		const char *named = strchr(from, *s);
 
-		if (*s == '"' || *s == '\\')
-			nb_buf_printf(b, "\\%c", *s);
-		else if (*s == '\n')
-			nb_buf_str(b, "\\n");
-		else if (*s == '\r')
-			nb_buf_str(b, "\\r");
-		else if (*s == '\t')
-			nb_buf_str(b, "\\t");
+		if (named)
+			nb_buf_printf(b, "\\%c", to[named - from]);
+		else if (n == 4)
+			nb_buf_printf(b, "\\U%08X", (s[0] & 7u) << 18 | (s[1] & 63u) << 12 | (s[2] & 63u) << 6 | (s[3] & 63u));
 		else if (n < 1 || *s < 0x20 || *s == 0x7f)
 			nb_buf_printf(b, "\\x%02X", *s);
 		else
@@ -334,7 +383,8 @@ static void yaml_double(struct nb_buf *b, const char *text)
 	nb_buf_u8(b, '"');
 }
 
-static void yaml_string(struct nb_buf *b, const char *text)
+/* column: where the lines of a block start. */
+static void yaml_string(struct nb_buf *b, const char *text, int column)
 {
 	switch (yaml_style(text)) {
 	case YAML_PLAIN:
@@ -348,6 +398,17 @@ static void yaml_string(struct nb_buf *b, const char *text)
 		for (const char *s = text; *s; s++)
 			nb_buf_str(b, *s == '\'' ? "''" : (char[]){ *s, '\0' });
 		nb_buf_u8(b, '\'');
+		break;
+	case YAML_LITERAL:
+		nb_buf_str(b, "|-");
+		for (const char *s = text; *s; s += *s == '\n') {
+			size_t n = strcspn(s, "\n");
+
+			nb_buf_u8(b, '\n');
+			if (n)
+				nb_buf_printf(b, "%*s%.*s", column, "", (int)n, s);
+			s += n;
+		}
 		break;
 	}
 }
@@ -375,7 +436,7 @@ static void key(struct emitter *e, const char *name)
 	if (!e->inline_key)
 		spaces(e, e->column[e->depth]);
 	e->inline_key = false;
-	yaml_string(e->b, name);
+	yaml_string(e->b, name, 0);
 	nb_buf_u8(e->b, ':');
 }
 
@@ -386,6 +447,7 @@ static void deeper(struct emitter *e, int column)
 		e->depth++;
 	e->empty[e->depth] = true;
 	e->column[e->depth] = column;
+	e->item[e->depth] = false;
 }
 
 /* yaml.v3 goes on to the next multiple of four. */
@@ -440,6 +502,7 @@ static void item_open(struct emitter *e)
 		nb_buf_u8(e->b, '{');
 	}
 	deeper(e, e->column[e->depth] + 2);
+	e->item[e->depth] = true;
 }
 
 /* A plain value, already in its notation. */
@@ -461,7 +524,7 @@ static void put_string(struct emitter *e, const char *name, const char *v)
 		return;
 	}
 	nb_buf_u8(e->b, ' ');
-	yaml_string(e->b, v);
+	yaml_string(e->b, v, e->item[e->depth] ? e->column[e->depth] + 2 : next_column(e));
 	nb_buf_u8(e->b, '\n');
 }
 
@@ -495,7 +558,7 @@ static void put_strings(struct emitter *e, const char *name, char *const *v, siz
 		if (e->yaml) {
 			spaces(e, e->column[e->depth]);
 			nb_buf_str(e->b, "- ");
-			yaml_string(e->b, v[i]);
+			yaml_string(e->b, v[i], e->column[e->depth] + 2);
 			nb_buf_u8(e->b, '\n');
 		} else {
 			comma(e);
@@ -1047,8 +1110,13 @@ static void dns_text(struct nb_buf *out, const Daemon__FullStatus *s, bool full)
 		else
 			join(out, g->domains, g->n_domains, false);
 		nb_buf_printf(out, "] is %s", g->enabled ? "Available" : "Unavailable");
-		if (*text(g->error))
-			nb_buf_printf(out, ", reason: %s", g->error);
+		if (*text(g->error)) {
+			size_t n = strlen(g->error);
+
+			while (n && isspace((unsigned char)g->error[n - 1]))
+				n--;
+			nb_buf_printf(out, ", reason:%s%.*s", n ? " " : "", (int)n, g->error);
+		}
 	}
 	nb_buf_u8(out, '\n');
 }

@@ -69,7 +69,7 @@ uint8_t *nb_buf_reserve(struct nb_buf *b, size_t k)
 		b->err = NB_E_FULL;
 		return NULL;
 	}
-	if (b->n + k > b->cap && grow(b, b->n + k))
+	if ((!b->p || b->n + k > b->cap) && grow(b, b->n + k))
 		return NULL;
 	return b->p + b->n;
 }

@@ -54,7 +54,9 @@ static unsigned one_folder(const char *dir)
 int main(int argc, char **argv)
 {
 	unsigned n = 0;
+	uint8_t none = 0;
 
+	LLVMFuzzerTestOneInput(&none, 0);
 	for (int i = 1; i < argc; i++)
 		n += one_folder(argv[i]);
 	if (n == 0) {

@@ -56,7 +56,8 @@ static void input(struct side *to, const uint8_t *p, size_t n, uint8_t from)
 	static uint8_t buf[2048];
 	struct wg_pkt k = { .buf = buf, .cap = sizeof buf, .p = buf, .n = n };
 
-	memcpy(buf, p, n);
+	if (n)
+		memcpy(buf, p, n);
 	k.ep.kind = (uint8_t)(WG_EP_STREAM + from % 3);
 	k.ep.id = from;
 	k.ep.remote.addr = nb_addr4(0xc0000200u + from);

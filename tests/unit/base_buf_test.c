@@ -29,6 +29,20 @@ static void grows_up_to_its_maximum(void **state)
 	nb_buf_fini(&b);
 }
 
+/* A message of defaults only is encoded in no bytes. */
+static void room_for_nothing_is_a_place_too(void **state)
+{
+	struct nb_buf b;
+
+	(void)state;
+	nb_buf_init(&b, 100);
+	assert_non_null(nb_buf_reserve(&b, 0));
+	assert_int_equal(b.err, 0);
+	nb_buf_commit(&b, 0);
+	assert_int_equal(b.n, 0);
+	nb_buf_fini(&b);
+}
+
 static void caller_memory_never_grows(void **state)
 {
 	uint8_t mem[8];
@@ -82,6 +96,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(grows_up_to_its_maximum),
+		cmocka_unit_test(room_for_nothing_is_a_place_too),
 		cmocka_unit_test(caller_memory_never_grows),
 		cmocka_unit_test(printf_measures_first),
 		cmocka_unit_test(arena_has_a_cap),

@@ -90,6 +90,11 @@ bool ice_is_controlling(const struct ice_agent *a)
 	return a->controlling;
 }
 
+void *ice_user(const struct ice_agent *a)
+{
+	return a->cfg.user;
+}
+
 /* ---- Events ---- */
 
 void ice_push_event(struct ice_agent *a, enum ice_event_type type)

@@ -97,6 +97,7 @@ struct ice_config {
 	bool relay_only;		/* use relay candidates only (NB_ICE_FORCE_RELAY_CONN) */
 	nb_random_fn random;
 	void *random_ctx;
+	void *user;			/* ice_user() gives it back */
 	/* Milliseconds; ice_config_default() fills in what the specification says. */
 	unsigned check_ms;		/* between checks of one pair: 200 */
 	unsigned pace_ms;		/* between any two checks of one agent: 5 */
@@ -184,6 +185,7 @@ enum ice_state ice_state(const struct ice_agent *a);
 bool ice_selected(const struct ice_agent *a, struct ice_pair_info *info);
 const struct ice_stats *ice_stats(const struct ice_agent *a);
 bool ice_is_controlling(const struct ice_agent *a);
+void *ice_user(const struct ice_agent *a);
 
 /* ---- Many agents on one socket ---- */
 

@@ -13,7 +13,7 @@ enum sim_nat { SIM_OPEN, SIM_FULL_CONE, SIM_ADDRESS, SIM_PORT, SIM_SYMMETRIC, SI
 #define SIM_LANS 4
 #define SIM_MAPPINGS 512
 #define SIM_CONTACTS 1024
-#define SIM_DGRAM 600
+#define SIM_DGRAM 1600	/* signal messages fit, too */
 #define SIM_PORT_NUMBER 51820
 
 struct sim_mapping {

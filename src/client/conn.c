@@ -1,0 +1,727 @@
+/* conn.c - see conn.h: one peer connection as a state machine. What it decides: when to offer, which
+ * session a message belongs to, when ICE begins and ends, where WireGuard shall send. What it leaves
+ * alone: sockets, sealing, TURN allocations, WireGuard itself.
+ * spec/peer-connection.md 1.1-1.9, 3.3, 4.3. Tests: tests/unit/client_conn_test.c,
+ * tests/sim/client_conn_sim_test.c */
+#include "client/conn.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+
+#define OFFER_FIRST_MS 3000		/* second OFFER after opening; doubles */
+#define OFFER_AGAIN_MS 800		/* first OFFER after a loss; doubles */
+#define OFFER_CAP_MIN_MS 30000		/* where doubling ends, random per peer */
+#define OFFER_CAP_MAX_MS 45000
+#define RESPONDER_WAIT_MS 5000		/* the controlling side's handshake comes first */
+#define PUNCH_WAIT_MS 1000
+#define PUNCH_PORT 51820		/* when the peer did not name its port */
+#define EARLY_MS 10000
+#define HANDSHAKE_FIRST_MS 30000
+#define HANDSHAKE_AGAIN_MS 210000
+#define QUEUE_MAX 64
+
+/* What waits for client_conn_event(); signal messages are filled in when they are taken. */
+struct queued {
+	enum client_conn_event_type type;
+	enum client_signal_type signal;
+	enum client_conn_path path;
+	struct nb_endpoint remote;
+	unsigned via;
+	bool handshake;
+};
+
+/* Candidates that may belong to an agent that is still to come. */
+struct early {
+	struct ice_candidate c;
+	struct nb_time at;
+};
+
+/* One ICE agent and what belongs to it only. */
+struct session {
+	struct ice_agent *agent;
+	bool has_remote;			/* the peer named its session */
+	uint8_t remote[CLIENT_SESSION_LEN];
+	bool turn;				/* TURN candidates take part */
+	struct ice_candidate announce[ICE_LOCAL_MAX];
+	unsigned nannounce, announced;
+	struct nb_addr peers[ICE_REMOTE_MAX];	/* addresses for permissions */
+	unsigned npeers;
+};
+
+struct client_conn {
+	struct client_conn_config cfg;
+	bool open, controller;
+	char ufrag[ICE_UFRAG_LEN + 1], pwd[ICE_PWD_LEN + 1];
+	uint8_t session_id[CLIENT_SESSION_LEN];
+	struct session *session;
+	struct nb_time now;		/* of the last call that brought the time */
+
+	bool peer_ice;			/* the peer sends credentials, as far as we know */
+	uint16_t peer_port;
+	char peer_relay[CLIENT_RELAY_URL_MAX];
+	struct early *early;		/* allocated while there are any */
+	unsigned nearly;
+	struct nb_time early_until;
+
+	struct nb_time offer_at;
+	int64_t offer_ms, offer_cap_ms;
+
+	enum client_conn_path path;
+	struct ice_pair_info pair;	/* valid unless path is NONE */
+	struct nb_time changed;
+	struct nb_time endpoint_at;	/* responder: set the endpoint ourselves */
+	struct nb_time punch_at;
+	struct nb_time watch_at;
+	struct nb_time handshake;	/* last one, 0 for none on this path */
+
+	struct queued queue[QUEUE_MAX];
+	unsigned queue_at, nqueue;
+};
+
+/* ---- Events ---- */
+
+static struct queued *push(struct client_conn *c, enum client_conn_event_type type)
+{
+	struct queued *q;
+
+	if (c->nqueue == QUEUE_MAX) {	/* nobody takes them: the oldest matter least */
+		c->queue_at = (c->queue_at + 1) % QUEUE_MAX;
+		c->nqueue--;
+	}
+	q = &c->queue[(c->queue_at + c->nqueue++) % QUEUE_MAX];
+	*q = (struct queued){ .type = type };
+	return q;
+}
+
+static void push_signal(struct client_conn *c, enum client_signal_type type)
+{
+	push(c, CLIENT_CONN_SEND)->signal = type;
+}
+
+static void push_endpoint(struct client_conn *c, bool handshake)
+{
+	struct queued *q = push(c, CLIENT_CONN_ENDPOINT);
+
+	q->path = c->path;
+	q->remote = c->pair.remote.at;
+	q->via = c->pair.via;
+	q->handshake = handshake;
+}
+
+static void push_permit(struct client_conn *c, const struct nb_addr *peer)
+{
+	push(c, CLIENT_CONN_PERMIT)->remote.addr = *peer;
+}
+
+static void copy_text(char *to, size_t cap, const char *from)
+{
+	size_t n = from ? strnlen(from, cap - 1) : 0;
+
+	memcpy(to, from ? from : "", n);
+	to[n] = 0;
+}
+
+/* An OFFER or ANSWER as of now (spec 1.1). */
+static void describe(const struct client_conn *c, struct client_signal_msg *m)
+{
+	const struct client_network *net = c->cfg.net;
+
+	if (!net->force_relay && c->peer_ice) {
+		memcpy(m->ufrag, c->ufrag, sizeof c->ufrag);
+		memcpy(m->pwd, c->pwd, sizeof c->pwd);
+		memcpy(m->session, c->session_id, sizeof m->session);
+		m->has_session = true;
+	}
+	m->wg_port = net->port;
+	copy_text(m->version, sizeof m->version, net->version);
+	copy_text(m->relay_url, sizeof m->relay_url, net->relay_url);
+	if (m->relay_url[0])
+		m->relay_ip = net->relay_ip;
+}
+
+static bool take_queued(struct client_conn *c, struct client_conn_event *ev)
+{
+	const struct queued *q = &c->queue[c->queue_at];
+
+	if (!c->nqueue)
+		return false;
+	c->queue_at = (c->queue_at + 1) % QUEUE_MAX;
+	c->nqueue--;
+	ev->type = q->type;
+	ev->path = q->path;
+	ev->remote = q->remote;
+	ev->via = q->via;
+	ev->handshake = q->handshake;
+	if (q->type == CLIENT_CONN_SEND) {
+		ev->signal.type = q->signal;
+		describe(c, &ev->signal);
+	}
+	return true;
+}
+
+/* Offers and answers are queued, so candidates never come before them. */
+static bool take_candidate(struct client_conn *c, struct client_conn_event *ev)
+{
+	struct session *s = c->session;
+
+	if (!s || s->announced == s->nannounce)
+		return false;
+	ev->type = CLIENT_CONN_SEND;
+	ev->signal.type = CLIENT_SIGNAL_CANDIDATE;
+	ice_candidate_format(ev->signal.candidate, &s->announce[s->announced++]);
+	return true;
+}
+
+int client_conn_event(struct client_conn *c, struct client_conn_event *ev)
+{
+	memset(ev, 0, sizeof *ev);
+	return take_queued(c, ev) || take_candidate(c, ev);
+}
+
+/* ---- The reconnect guard (spec 1.5) ---- */
+
+static int64_t random_between(struct client_conn *c, int64_t low, int64_t high)
+{
+	uint32_t r;
+
+	c->cfg.random(c->cfg.random_ctx, &r, sizeof r);
+	return low + (int64_t)(r % (uint64_t)(high - low + 1));
+}
+
+/* The next OFFER after ms, ten percent more or less, and then twice as long. */
+static void schedule_offer(struct client_conn *c, int64_t ms, struct nb_time now)
+{
+	c->offer_at = nb_time_add_ms(now, random_between(c, ms - ms / 10, ms + ms / 10));
+	c->offer_ms = ms * 2 < c->offer_cap_ms ? ms * 2 : c->offer_cap_ms;
+}
+
+/* Has the peer's agent been heard? If not, our ANSWER may be lost: an OFFER with the same session does
+ * no harm where it arrived. */
+static bool peer_heard(const struct session *s)
+{
+	const struct ice_stats *st = ice_stats(s->agent);
+
+	return st->requests_received || st->responses_received;
+}
+
+static void run_guard(struct client_conn *c, struct nb_time now)
+{
+	if (!c->open || !nb_time_due(c->offer_at, now))
+		return;
+	if (!c->session || !peer_heard(c->session))
+		push_signal(c, CLIENT_SIGNAL_OFFER);
+	schedule_offer(c, c->offer_ms, now);
+}
+
+/* ---- Paths ---- */
+
+static enum client_conn_path path_of(const struct ice_pair_info *p)
+{
+	return p->local.type == ICE_RELAY || p->remote.type == ICE_RELAY ? CLIENT_PATH_TURN : CLIENT_PATH_DIRECT;
+}
+
+static void stop_path_timers(struct client_conn *c)
+{
+	c->endpoint_at = c->punch_at = c->watch_at = NB_TIME_NEVER;
+	c->handshake.ns = 0;
+}
+
+/* The path is gone: WireGuard must stop sending there, and we offer again soon. */
+static void lose_path(struct client_conn *c, struct nb_time now)
+{
+	if (c->path == CLIENT_PATH_NONE)
+		return;
+	c->path = CLIENT_PATH_NONE;
+	c->changed = now;
+	stop_path_timers(c);
+	push(c, CLIENT_CONN_NO_ENDPOINT);
+	push(c, CLIENT_CONN_CHANGED);
+	if (c->open)
+		schedule_offer(c, OFFER_AGAIN_MS, now);
+}
+
+/* ICE has a pair. The controlling side points WireGuard at it and begins the handshake; the other
+ * waits for that handshake and acts on its own only when it stays away (spec 3.3). */
+static void gain_path(struct client_conn *c, const struct ice_pair_info *pair, struct nb_time now)
+{
+	c->pair = *pair;
+	c->path = path_of(pair);
+	c->changed = now;
+	c->handshake.ns = 0;
+	c->offer_at = NB_TIME_NEVER;	/* lose_path() starts the guard again */
+	c->watch_at = nb_time_add_ms(now, HANDSHAKE_FIRST_MS);
+	c->punch_at = pair->local.type == ICE_RELAY ? NB_TIME_NEVER : nb_time_add_ms(now, PUNCH_WAIT_MS);
+	if (c->controller)
+		push_endpoint(c, true);
+	else
+		c->endpoint_at = nb_time_add_ms(now, RESPONDER_WAIT_MS);
+	push(c, CLIENT_CONN_CHANGED);
+}
+
+/* The controlling side changed its mind. */
+static void change_path(struct client_conn *c, const struct ice_pair_info *pair)
+{
+	c->pair = *pair;
+	c->path = path_of(pair);
+	if (nb_time_is_never(c->endpoint_at))
+		push_endpoint(c, false);
+	push(c, CLIENT_CONN_CHANGED);
+}
+
+/* ---- Sessions ---- */
+
+static void new_session_id(struct client_conn *c)
+{
+	c->cfg.random(c->cfg.random_ctx, c->session_id, sizeof c->session_id);
+}
+
+/* The agent goes, and with it both session ids: the next one is a new session (spec 1.3). */
+static void end_session(struct client_conn *c, struct nb_time now)
+{
+	struct session *s = c->session;
+
+	if (!s)
+		return;
+	ice_demux_del(c->cfg.demux, s->agent);
+	ice_free(s->agent);
+	free(s);
+	c->session = NULL;
+	new_session_id(c);
+	lose_path(c, now);
+}
+
+static struct ice_agent *new_agent(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
+{
+	struct ice_agent *a;
+	struct ice_config cfg;
+
+	ice_config_default(&cfg);
+	cfg.local_ufrag = c->ufrag;
+	cfg.local_pwd = c->pwd;
+	cfg.remote_ufrag = m->ufrag;
+	cfg.remote_pwd = m->pwd;
+	cfg.controlling = c->controller;
+	cfg.relay_only = c->cfg.net->relay_only;
+	cfg.random = c->cfg.random;
+	cfg.random_ctx = c->cfg.random_ctx;
+	cfg.user = c;
+	a = ice_new(&cfg, now);
+	if (a && ice_demux_add(c->cfg.demux, a)) {
+		ice_free(a);
+		return NULL;
+	}
+	return a;
+}
+
+/* Our side's candidates as the network is now; what the agent has already is no news to it. */
+static void offer_network(struct client_conn *c, struct nb_time now)
+{
+	const struct client_network *net = c->cfg.net;
+	struct session *s = c->session;
+	struct ice_candidate cand;
+
+	for (size_t i = 0; i < net->nhosts; i++) {
+		ice_host_candidate(&cand, &net->hosts[i], net->port);
+		ice_add_local(s->agent, &cand, now);
+	}
+	for (size_t i = 0; i < net->nstun; i++)
+		ice_add_stun_server(s->agent, &net->stun[i], net->port, now);
+	for (size_t i = 0; s->turn && i < net->nrelayed; i++) {
+		cand = (struct ice_candidate){ .type = ICE_RELAY, .via = (unsigned)i + 1, .at = net->relayed[i] };
+		cand.related = (struct nb_endpoint){ { .family = cand.at.addr.family }, net->port };
+		ice_add_local(s->agent, &cand, now);
+	}
+}
+
+static bool has_allocation(const struct client_network *net)
+{
+	for (size_t i = 0; i < net->nrelayed; i++) {
+		if (net->relayed[i].addr.family)
+			return true;
+	}
+	return false;
+}
+
+static void permit_peer(struct client_conn *c, const struct nb_addr *peer)
+{
+	struct session *s = c->session;
+
+	for (unsigned i = 0; i < s->npeers; i++) {
+		if (nb_addr_eq(&s->peers[i], peer))
+			return;
+	}
+	if (s->npeers == ICE_REMOTE_MAX)
+		return;
+	s->peers[s->npeers++] = *peer;
+	if (s->turn && has_allocation(c->cfg.net))
+		push_permit(c, peer);
+}
+
+static void add_candidate(struct client_conn *c, const struct ice_candidate *cand, struct nb_time now)
+{
+	if (ice_add_remote(c->session->agent, cand, now) != NB_E_ARG)
+		permit_peer(c, &cand->at.addr);
+}
+
+static void drop_early(struct client_conn *c)
+{
+	free(c->early);
+	c->early = NULL;
+	c->nearly = 0;
+	c->early_until = NB_TIME_NEVER;
+}
+
+/* Candidates that overtook their OFFER or ANSWER. Those of an earlier life of the peer carry another
+ * ufrag. */
+static void use_early(struct client_conn *c, const char *ufrag, struct nb_time now)
+{
+	for (unsigned i = 0; i < c->nearly; i++) {
+		const struct early *e = &c->early[i];
+
+		if (nb_time_diff(now, e->at) > EARLY_MS * NB_MS)
+			continue;
+		if (!e->c.ufrag[0] || strcmp(e->c.ufrag, ufrag) == 0)
+			add_candidate(c, &e->c, now);
+	}
+}
+
+static void begin_session(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
+{
+	const struct client_network *net = c->cfg.net;
+	struct session *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return;
+	s->agent = new_agent(c, m, now);
+	if (!s->agent) {
+		free(s);
+		return;
+	}
+	s->has_remote = m->has_session;
+	memcpy(s->remote, m->session, sizeof s->remote);
+	s->turn = net->relay_only || !net->relay_url[0] || !m->relay_url[0];
+	c->session = s;
+	offer_network(c, now);
+	use_early(c, m->ufrag, now);
+}
+
+/* The ICE part of an OFFER or ANSWER: the table in spec 1.3. */
+static void ice_message(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
+{
+	struct session *s = c->session;
+
+	if (s) {
+		if (!m->has_session)
+			return;
+		if (s->has_remote && memcmp(s->remote, m->session, sizeof s->remote) == 0) {
+			if (m->type == CLIENT_SIGNAL_OFFER && c->path == CLIENT_PATH_NONE)
+				s->announced = 0;	/* it has missed our ANSWER, so our candidates too */
+			return;
+		}
+		if (c->path != CLIENT_PATH_NONE && c->controller)
+			push(c, CLIENT_CONN_RESET);
+		end_session(c, now);
+	}
+	begin_session(c, m, now);
+}
+
+/* ---- What the agent reports ---- */
+
+static void agent_event(struct client_conn *c, const struct ice_event *ev, struct nb_time now)
+{
+	struct session *s = c->session;
+
+	switch (ev->type) {
+	case ICE_EV_CANDIDATE:
+		if (s->nannounce < ICE_LOCAL_MAX)
+			s->announce[s->nannounce++] = ev->candidate;
+		break;
+	case ICE_EV_CONNECTED:
+		gain_path(c, &ev->pair, now);
+		break;
+	case ICE_EV_SELECTED:
+		change_path(c, &ev->pair);
+		break;
+	case ICE_EV_DISCONNECTED:
+	case ICE_EV_FAILED:
+		end_session(c, now);
+		break;
+	default:
+		break;
+	}
+}
+
+/* After anything that may have moved the agent. */
+static void pump(struct client_conn *c, struct nb_time now)
+{
+	struct ice_event ev;
+
+	while (c->session && ice_event(c->session->agent, &ev))
+		agent_event(c, &ev, now);
+}
+
+/* ---- Signal messages ---- */
+
+static void remember_early(struct client_conn *c, const struct ice_candidate *cand, struct nb_time now)
+{
+	if (!c->early)
+		c->early = calloc(CLIENT_EARLY_MAX, sizeof *c->early);
+	if (!c->early)
+		return;
+	if (c->nearly == CLIENT_EARLY_MAX)
+		memmove(c->early, c->early + 1, --c->nearly * sizeof *c->early);
+	c->early[c->nearly++] = (struct early){ *cand, now };
+	c->early_until = nb_time_add_ms(now, EARLY_MS);
+}
+
+static void on_candidate(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
+{
+	struct ice_candidate cand;
+
+	if (ice_candidate_parse(&cand, nb_bytes_str(m->candidate)))
+		return;
+	if (c->session)
+		add_candidate(c, &cand, now);
+	/* Even with an agent: the candidate may belong to the session whose OFFER it has overtaken. */
+	remember_early(c, &cand, now);
+}
+
+static void on_description(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
+{
+	c->peer_ice = m->ufrag[0] && m->pwd[0];
+	c->peer_port = m->wg_port;
+	copy_text(c->peer_relay, sizeof c->peer_relay, m->relay_url);
+	if (!c->peer_ice)
+		end_session(c, now);
+	else if (!c->cfg.net->force_relay)
+		ice_message(c, m, now);
+	if (m->type == CLIENT_SIGNAL_OFFER)
+		push_signal(c, CLIENT_SIGNAL_ANSWER);
+}
+
+void client_conn_signal(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
+{
+	if (m->type == CLIENT_SIGNAL_GO_IDLE)
+		return;		/* without lazy connections it means nothing (spec 3.5) */
+	client_conn_open(c, now);
+	c->now = now;
+	if (m->type == CLIENT_SIGNAL_CANDIDATE)
+		on_candidate(c, m, now);
+	else if (m->type == CLIENT_SIGNAL_OFFER || m->type == CLIENT_SIGNAL_ANSWER)
+		on_description(c, m, now);
+	pump(c, now);
+}
+
+/* ---- Life ---- */
+
+struct client_conn *client_conn_new(const struct client_conn_config *cfg, struct nb_time now)
+{
+	struct client_conn *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return NULL;
+	c->cfg = *cfg;
+	c->controller = strcmp(cfg->self_key, cfg->peer_key) > 0;
+	c->now = c->changed = now;
+	c->offer_at = c->early_until = NB_TIME_NEVER;
+	c->offer_cap_ms = random_between(c, OFFER_CAP_MIN_MS, OFFER_CAP_MAX_MS);
+	stop_path_timers(c);
+	return c;
+}
+
+void client_conn_free(struct client_conn *c)
+{
+	if (!c)
+		return;
+	end_session(c, c->now);
+	drop_early(c);
+	nb_wipe(c, sizeof *c);
+	free(c);
+}
+
+void client_conn_open(struct client_conn *c, struct nb_time now)
+{
+	if (c->open)
+		return;
+	c->open = true;
+	c->now = c->changed = now;
+	c->peer_ice = true;
+	c->offer_at = now;
+	c->offer_ms = OFFER_FIRST_MS;
+	ice_make_credentials(c->ufrag, c->pwd, c->cfg.random, c->cfg.random_ctx);
+	new_session_id(c);
+	push(c, CLIENT_CONN_CHANGED);
+	run_guard(c, now);
+}
+
+void client_conn_close(struct client_conn *c, struct nb_time now)
+{
+	if (!c->open)
+		return;
+	c->open = false;
+	c->now = c->changed = now;
+	c->offer_at = NB_TIME_NEVER;
+	end_session(c, now);
+	drop_early(c);
+	push(c, CLIENT_CONN_CHANGED);
+}
+
+bool client_conn_is_open(const struct client_conn *c)
+{
+	return c->open;
+}
+
+bool client_conn_is_controller(const struct client_conn *c)
+{
+	return c->controller;
+}
+
+void *client_conn_user(const struct client_conn *c)
+{
+	return c->cfg.user;
+}
+
+/* ---- Outside events ---- */
+
+void client_conn_signal_ready(struct client_conn *c, struct nb_time now)
+{
+	c->now = now;
+	if (c->open && c->path == CLIENT_PATH_NONE)
+		schedule_offer(c, OFFER_AGAIN_MS, now);
+}
+
+void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_time now)
+{
+	c->now = now;
+	if (!c->open)
+		return;
+	if (hard) {
+		end_session(c, now);
+		c->offer_at = now;
+		c->offer_ms = OFFER_AGAIN_MS;
+		run_guard(c, now);
+	} else if (c->session) {
+		offer_network(c, now);
+		for (unsigned i = 0; c->session->turn && has_allocation(c->cfg.net) && i < c->session->npeers; i++)
+			push_permit(c, &c->session->peers[i]);
+	}
+	pump(c, now);
+}
+
+void client_conn_handshake(struct client_conn *c, struct nb_time now)
+{
+	c->now = now;
+	c->handshake = now;
+}
+
+struct client_conn *client_conn_find(const struct ice_demux *d, struct nb_bytes dgram)
+{
+	struct ice_agent *a = ice_demux_find(d, dgram);
+
+	return a ? ice_user(a) : NULL;
+}
+
+int client_conn_input(struct client_conn *c, const struct nb_dgram *in, unsigned via, struct nb_time now)
+{
+	int err;
+
+	c->now = now;
+	if (!c->session)
+		return NB_E_STATE;
+	err = ice_input(c->session->agent, in, via, now);
+	pump(c, now);
+	return err;
+}
+
+/* ---- Time ---- */
+
+/* The controlling side had its time. When its handshake came WireGuard knows the endpoint already;
+ * saying it again also undoes a roam to a path that was only a detour. */
+static void run_responder(struct client_conn *c, struct nb_time now)
+{
+	if (!nb_time_due(c->endpoint_at, now))
+		return;
+	c->endpoint_at = NB_TIME_NEVER;
+	push_endpoint(c, c->handshake.ns == 0);
+}
+
+/* A path over which WireGuard gets no handshake is no path (spec 4.3). */
+static void run_watcher(struct client_conn *c, struct nb_time now)
+{
+	struct nb_time next = nb_time_add_ms(c->handshake, HANDSHAKE_AGAIN_MS);
+
+	if (!nb_time_due(c->watch_at, now))
+		return;
+	if (c->handshake.ns && nb_time_before(now, next))
+		c->watch_at = next;
+	else
+		end_session(c, now);
+}
+
+/* Two bytes for peers whose WireGuard listens elsewhere (spec 1.7). */
+static int output_punch(struct client_conn *c, struct nb_dgram *out, unsigned *via, struct nb_time now)
+{
+	if (!nb_time_due(c->punch_at, now))
+		return 0;
+	c->punch_at = NB_TIME_NEVER;
+	memcpy(out->p, "nb", 2);
+	out->n = 2;
+	out->to = c->pair.remote.at;
+	out->to.port = c->peer_port ? c->peer_port : PUNCH_PORT;
+	memset(&out->from, 0, sizeof out->from);
+	*via = 0;
+	return 1;
+}
+
+int client_conn_output(struct client_conn *c, struct nb_dgram *out, unsigned *via, struct nb_time now)
+{
+	int got = 0;
+
+	c->now = now;
+	run_responder(c, now);
+	run_watcher(c, now);
+	run_guard(c, now);
+	if (nb_time_due(c->early_until, now))
+		drop_early(c);
+	if (output_punch(c, out, via, now))
+		return 1;
+	if (c->session)
+		got = ice_output(c->session->agent, out, via, now);
+	pump(c, now);
+	return got;
+}
+
+struct nb_time client_conn_deadline(const struct client_conn *c)
+{
+	struct nb_time t = nb_time_min(nb_time_min(c->endpoint_at, c->punch_at), nb_time_min(c->watch_at, c->offer_at));
+
+	t = nb_time_min(t, c->early_until);
+	if (c->nqueue || (c->session && c->session->announced < c->session->nannounce))
+		return (struct nb_time){ 0 };
+	return c->session ? nb_time_min(t, ice_deadline(c->session->agent)) : t;
+}
+
+/* ---- Status ---- */
+
+void client_conn_status(const struct client_conn *c, struct client_conn_status *out)
+{
+	struct ice_pair_info live;
+
+	*out = (struct client_conn_status){
+		.connected = c->path != CLIENT_PATH_NONE,
+		.connecting = c->open && c->path == CLIENT_PATH_NONE,
+		.path = c->path,
+		.changed = c->changed,
+	};
+	copy_text(out->relay_url, sizeof out->relay_url, c->peer_relay);
+	if (!out->connected)
+		return;
+	out->local_type = c->pair.local.type;
+	out->remote_type = c->pair.remote.type;
+	out->local = c->pair.local.at;
+	out->remote = c->pair.remote.at;
+	out->rtt_ns = c->pair.rtt_ns;
+	if (c->session && ice_selected(c->session->agent, &live))
+		out->rtt_ns = live.rtt_ns;
+}

@@ -89,7 +89,8 @@ static void send_inner(struct side *from, const struct side *to, const uint8_t *
 	uint8_t buf[WG_HEADROOM + 300 + WG_TAILROOM] = { 0 };
 	struct wg_pkt k = { .buf = buf, .cap = sizeof buf, .p = buf + WG_HEADROOM, .n = n };
 
-	memcpy(k.p, p, n);
+	if (n)
+		memcpy(k.p, p, n);
 	if (n >= 20 && k.p[0] >> 4 == 4 && k.p[1] & 1) {
 		nb_put_be16(k.p + 2, (uint16_t)n);
 		memcpy(k.p + 12, from->inner, 4);

@@ -671,3 +671,8 @@ void *grpc_conn_user(const struct grpc_conn *c)
 {
 	return c->cfg.user;
 }
+
+struct nb_time grpc_conn_now(const struct grpc_conn *c)
+{
+	return c->now;
+}

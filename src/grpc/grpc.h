@@ -178,7 +178,8 @@ size_t grpc_conn_output(struct grpc_conn *c, void *out, size_t cap, struct nb_ti
 struct nb_time grpc_conn_deadline(const struct grpc_conn *c);
 /* Run what is due: deadlines, keepalive, idle and shutdown timers. */
 void grpc_conn_timer(struct grpc_conn *c, struct nb_time now);
-/* The transport is gone or must be given up: every call ends now (UNAVAILABLE, why). why: short text, copied. */
+/* The transport is gone or must be given up: every call ends now (UNAVAILABLE, why). why: short text,
+ * copied. */
 void grpc_conn_lost(struct grpc_conn *c, const char *why, struct nb_time now);
 /* Graceful end: GOAWAY, no new calls, running ones may finish within grace_ns, then everything is cut.
  * A client's calls go on as well. May be called again with a shorter grace. */
@@ -194,6 +195,8 @@ size_t grpc_conn_calls(const struct grpc_conn *c);
 /* Why the connection ended, for a log line; "" while it lives. */
 const char *grpc_conn_why(const struct grpc_conn *c);
 void *grpc_conn_user(const struct grpc_conn *c);
+/* The time of the driver's last call; inside a callback, the present. */
+struct nb_time grpc_conn_now(const struct grpc_conn *c);
 
 /* What a client call starts with. Everything is copied except ops. */
 struct grpc_request {
@@ -208,8 +211,10 @@ struct grpc_request {
 };
 
 /* Client: start a call; headers go out with the next output. Beyond the server's stream limit it
- * waits its turn (the deadline still counts). Returns 0, NB_E_CLOSED (connection unusable), NB_E_NOMEM, NB_E_ARG. */
-int grpc_call_start(struct grpc_call **out, struct grpc_conn *c, const struct grpc_request *req, struct nb_time now);
+ * waits its turn (the deadline still counts). Returns 0, NB_E_CLOSED (connection unusable), NB_E_NOMEM,
+ * NB_E_ARG. */
+int grpc_call_start(struct grpc_call **out, struct grpc_conn *c, const struct grpc_request *req,
+		    struct nb_time now);
 /* Client: start a unary call with its only message and the half-close. */
 int grpc_call_unary(struct grpc_call **out, struct grpc_conn *c, const struct grpc_request *req,
 		    struct nb_bytes message, struct nb_time now);

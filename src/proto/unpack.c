@@ -169,9 +169,9 @@ int proto_unpack_any(void **out, const ProtobufCMessageDescriptor *desc, struct 
 int proto_pack(struct nb_buf *b, const void *message)
 {
 	size_t n = protobuf_c_message_get_packed_size(message);
-	uint8_t *p = nb_buf_reserve(b, n);
+	uint8_t *p;
 
-	if (!p)
+	if (!n || !(p = nb_buf_reserve(b, n)))
 		return b->err;
 	nb_buf_commit(b, protobuf_c_message_pack(message, p));
 	return 0;

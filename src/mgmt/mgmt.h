@@ -21,7 +21,8 @@ struct mgmt_account;
 struct store;
 struct grpc_service;
 
-/* Shorter names for the records. */
+/* Shorter names for the records. In a record given to a function below, has_ flags need not be set: a scalar
+ * counts as present when it is not zero. */
 typedef Nestbox__AccountRecord mgmt_account_rec;
 typedef Nestbox__SettingsRecord mgmt_settings_rec;
 typedef Nestbox__PeerRecord mgmt_peer_rec;
@@ -161,6 +162,7 @@ struct mgmt_config {
 	struct nb_bytes map_seed;	/* 16 random bytes for hash tables */
 	const char *dns_domain;		/* NULL: netbird.selfhosted */
 	bool no_default_policy;
+	bool no_events;			/* keep no activity log */
 	/* netbirdConfig */
 	const char *signal_uri;		/* host:port */
 	bool signal_tls;

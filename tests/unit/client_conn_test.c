@@ -1,0 +1,671 @@
+/* client_conn_test.c - the peer connection message by message: the offer schedule, the session table
+ * of spec/peer-connection.md 1.3, early candidates, order of signals, endpoints, TURN, the watcher. */
+#include "client/conn.h"
+
+#include "base/err.h"
+#include "ice/stun.h"
+
+#include <stdio.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define SMALL "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+#define LARGE "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzw="
+#define PEER_UFRAG "PeerPeerPeerPeer"
+#define PEER_PWD "PeerPasswordPeerPasswordPeerPass"
+
+static uint32_t rng;
+static struct nb_time now;
+static struct client_network net;
+static struct ice_demux demux;
+static struct client_conn *c;
+static struct client_conn_event ev;
+static uint8_t mem[ICE_DGRAM_MAX];
+static struct nb_dgram out;
+static unsigned via;
+
+static void random_bytes(void *ctx, void *to, size_t n)
+{
+	(void)ctx;
+	for (size_t i = 0; i < n; i++) {
+		rng = rng * 1664525u + 1013904223u;
+		((uint8_t *)to)[i] = (uint8_t)(rng >> 24);
+	}
+}
+
+static void begin(bool controller)
+{
+	struct client_conn_config cfg = { .net = &net, .demux = &demux, .random = random_bytes };
+	uint8_t seed[16] = { 0 };
+
+	rng = 3;
+	now.ns = 500 * NB_SEC;
+	memset(&net, 0, sizeof net);
+	net.hosts[0] = nb_addr4(0xcb00710b);	/* 203.0.113.11 */
+	net.nhosts = 1;
+	net.port = 51820;
+	net.version = "0.77.1";
+	out = (struct nb_dgram){ .p = mem, .cap = sizeof mem };
+	ice_demux_init(&demux, seed, 4);
+	snprintf(cfg.self_key, sizeof cfg.self_key, "%s", controller ? LARGE : SMALL);
+	snprintf(cfg.peer_key, sizeof cfg.peer_key, "%s", controller ? SMALL : LARGE);
+	c = client_conn_new(&cfg, now);
+	assert_non_null(c);
+	assert_int_equal(client_conn_is_controller(c), controller);
+}
+
+static void end(void)
+{
+	client_conn_free(c);
+	ice_demux_fini(&demux);
+}
+
+static void later(int64_t ms)
+{
+	now = nb_time_add_ms(now, ms);
+}
+
+/* The next event of this type; -1 type: any. Others are skipped. */
+static bool next(int type)
+{
+	while (client_conn_event(c, &ev)) {
+		if (type < 0 || (int)ev.type == type)
+			return true;
+	}
+	return false;
+}
+
+/* The next signal message of that type. */
+static bool next_signal(enum client_signal_type type)
+{
+	while (next(CLIENT_CONN_SEND)) {
+		if (ev.signal.type == type)
+			return true;
+	}
+	return false;
+}
+
+static void flush(void)
+{
+	while (client_conn_output(c, &out, &via, now))
+		;
+	while (next(-1))
+		;
+}
+
+static struct client_signal_msg message(enum client_signal_type type, char session)
+{
+	struct client_signal_msg m = { .type = type, .ufrag = PEER_UFRAG, .pwd = PEER_PWD, .wg_port = 40000 };
+
+	m.has_session = session != 0;
+	memset(m.session, session, sizeof m.session);
+	return m;
+}
+
+static void receive(enum client_signal_type type, char session)
+{
+	struct client_signal_msg m = message(type, session);
+
+	client_conn_signal(c, &m, now);
+}
+
+static void candidate(const char *line)
+{
+	struct client_signal_msg m = { .type = CLIENT_SIGNAL_CANDIDATE };
+
+	snprintf(m.candidate, sizeof m.candidate, "%s", line);
+	client_conn_signal(c, &m, now);
+}
+
+static unsigned agents(void)
+{
+	return (unsigned)demux.by_tag.count;
+}
+
+#define PEER_AT "203.0.113.22:51820"
+#define PEER_LINE "1 1 udp 2130706431 203.0.113.22 51820 typ host ufrag " PEER_UFRAG
+
+/* What the peer's agent sends: an answer to the request in out. */
+static void answer(void)
+{
+	struct nb_endpoint mapped = { nb_addr4(0xcb00710b), 51820 };
+	struct nb_dgram in;
+	uint8_t b_mem[256];
+	struct stun_msg m;
+	struct stun_enc e;
+	struct nb_buf b;
+
+	assert_int_equal(stun_decode(&m, nb_bytes(out.p, out.n)), 0);
+	nb_buf_fixed(&b, b_mem, sizeof b_mem);
+	e = stun_begin(&b, STUN_SUCCESS, STUN_BINDING, stun_txid(&m));
+	stun_put_xor_addr(&e, STUN_A_XOR_MAPPED_ADDRESS, &mapped);
+	stun_put_integrity(&e, nb_bytes_str(PEER_PWD));
+	assert_int_equal(stun_end(&e), 0);
+	in = (struct nb_dgram){ .from = out.to, .p = b.p, .n = b.n };
+	assert_ptr_equal(client_conn_find(&demux, nb_bytes(b.p, b.n)), c);
+	assert_int_equal(client_conn_input(c, &in, via, now), 0);
+}
+
+/* A check of the peer's agent, with USE-CANDIDATE. */
+static int nominate(const char *ufrag, const char *pwd)
+{
+	struct nb_dgram in = { 0 };
+	uint8_t b_mem[256];
+	char user[100];
+	struct stun_enc e;
+	struct nb_buf b;
+
+	nb_buf_fixed(&b, b_mem, sizeof b_mem);
+	e = stun_begin(&b, STUN_REQUEST, STUN_BINDING, (const uint8_t *)"aaaabbbbcccc");
+	snprintf(user, sizeof user, "%s:%s", ufrag, PEER_UFRAG);
+	stun_put_str(&e, STUN_A_USERNAME, user);
+	stun_put_flag(&e, ICE_A_USE_CANDIDATE);
+	stun_put_u64(&e, ICE_A_CONTROLLING, 1);
+	stun_put_integrity(&e, nb_bytes_str(pwd));
+	assert_int_equal(stun_end(&e), 0);
+	assert_int_equal(nb_endpoint_parse(&in.from, PEER_AT), 0);
+	in.p = b.p;
+	in.n = b.n;
+	return client_conn_input(c, &in, 0, now);
+}
+
+static struct client_signal_msg own;	/* our first OFFER */
+
+/* Take the connection to "connected over 203.0.113.22". */
+static void connect_peer(void)
+{
+	client_conn_open(c, now);
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	own = ev.signal;
+	candidate(PEER_LINE);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	if (!client_conn_is_controller(c))
+		assert_int_equal(nominate(own.ufrag, own.pwd), 0);
+	for (int i = 0; i < 20; i++) {
+		struct client_conn_status st;
+
+		while (client_conn_output(c, &out, &via, now)) {
+			if (out.n > 100)	/* a check, not an answer */
+				answer();
+		}
+		client_conn_status(c, &st);
+		if (st.connected)
+			return;
+		later(10);
+	}
+	fail();
+}
+
+/* ---- Offers ---- */
+
+static void first_offer(void **state)
+{
+	struct client_conn_status st;
+
+	(void)state;
+	begin(true);
+	assert_false(client_conn_is_open(c));
+	assert_true(nb_time_is_never(client_conn_deadline(c)));
+	client_conn_open(c, now);
+	assert_true(client_conn_is_open(c));
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	assert_int_equal(strlen(ev.signal.ufrag), 16);
+	assert_int_equal(strlen(ev.signal.pwd), 32);
+	assert_true(ev.signal.has_session);
+	assert_int_equal(ev.signal.wg_port, 51820);
+	assert_string_equal(ev.signal.version, "0.77.1");
+	assert_string_equal(ev.signal.relay_url, "");
+	client_conn_status(c, &st);
+	assert_true(st.connecting && !st.connected);
+	client_conn_close(c, now);
+	client_conn_status(c, &st);
+	assert_true(!st.connecting && !st.connected);
+	flush();
+	assert_true(nb_time_is_never(client_conn_deadline(c)));
+	end();
+}
+
+/* 0, 3, 9, 21, 45 s and then every 30..45 s, ten percent more or less. */
+static void offer_schedule(void **state)
+{
+	static const int64_t gaps[] = { 3000, 6000, 12000, 24000 };
+	struct nb_time last;
+
+	(void)state;
+	begin(true);
+	client_conn_open(c, now);
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	flush();
+	last = now;
+	for (int i = 0; i < 12; i++) {
+		int64_t gap, low = i < 4 ? gaps[i] * 9 / 10 : 27000, high = i < 4 ? gaps[i] * 11 / 10 : 49500;
+
+		now = client_conn_deadline(c);
+		while (client_conn_output(c, &out, &via, now))
+			;
+		assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+		gap = nb_time_diff(now, last) / NB_MS;
+		assert_true(gap >= low - 1 && gap <= high + 1);
+		last = now;
+		flush();
+	}
+	client_conn_signal_ready(c, now);
+	assert_true(nb_time_diff(client_conn_deadline(c), now) <= 880 * NB_MS);
+	assert_true(nb_time_diff(client_conn_deadline(c), now) >= 720 * NB_MS);
+	end();
+}
+
+static void every_offer_is_answered(void **state)
+{
+	uint8_t id[CLIENT_SESSION_LEN];
+
+	(void)state;
+	begin(false);
+	receive(CLIENT_SIGNAL_OFFER, 'x');	/* opens the connection, too */
+	assert_true(client_conn_is_open(c));
+	assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+	memcpy(id, ev.signal.session, sizeof id);
+	assert_int_equal(agents(), 1);
+	flush();
+	for (int i = 0; i < 3; i++) {
+		receive(CLIENT_SIGNAL_OFFER, 'x');
+		assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+		assert_memory_equal(ev.signal.session, id, sizeof id);
+		/* whoever offers again has missed the candidates */
+		assert_true(next_signal(CLIENT_SIGNAL_CANDIDATE));
+		flush();
+	}
+	receive(CLIENT_SIGNAL_ANSWER, 'x');
+	assert_false(next_signal(CLIENT_SIGNAL_ANSWER));
+	end();
+}
+
+/* ---- Sessions ---- */
+
+static const struct {
+	char first, second;	/* session of the two messages, 0: none */
+	bool renewed;		/* a new agent and a new id of ours */
+} sessions[] = {
+	{ 'x', 'x', false },
+	{ 'x', 0, false },
+	{ 'x', 'y', true },
+	{ 0, 0, false },
+	{ 0, 'y', true },
+};
+
+static void session_table(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof sessions / sizeof *sessions; i++) {
+		uint8_t id[CLIENT_SESSION_LEN];
+		char ufrag[ICE_UFRAG_MAX + 1];
+
+		begin(true);
+		receive(CLIENT_SIGNAL_OFFER, sessions[i].first);
+		assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+		memcpy(id, ev.signal.session, sizeof id);
+		memcpy(ufrag, ev.signal.ufrag, sizeof ufrag);
+		flush();
+		receive(CLIENT_SIGNAL_OFFER, sessions[i].second);
+		assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+		assert_int_equal(memcmp(id, ev.signal.session, sizeof id) != 0, sessions[i].renewed);
+		assert_string_equal(ev.signal.ufrag, ufrag);	/* an ICE restart keeps the credentials */
+		assert_int_equal(agents(), 1);
+		end();
+	}
+}
+
+/* Our agent gives up after 12 s: a new id, the peer's is forgotten, its old id is welcome again. */
+static void failed_session(void **state)
+{
+	uint8_t id[CLIENT_SESSION_LEN];
+
+	(void)state;
+	begin(true);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+	memcpy(id, ev.signal.session, sizeof id);
+	flush();
+	later(12000);
+	flush();
+	assert_int_equal(agents(), 0);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_int_equal(agents(), 1);
+	assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+	assert_memory_not_equal(ev.signal.session, id, sizeof id);
+	end();
+}
+
+static void peer_without_ice(void **state)
+{
+	struct client_signal_msg m = { .type = CLIENT_SIGNAL_OFFER };
+
+	(void)state;
+	begin(true);
+	connect_peer();
+	flush();
+	client_conn_signal(c, &m, now);
+	assert_int_equal(agents(), 0);
+	assert_true(next(CLIENT_CONN_NO_ENDPOINT));
+	assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+	assert_string_equal(ev.signal.ufrag, "");
+	assert_string_equal(ev.signal.pwd, "");
+	assert_false(ev.signal.has_session);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_int_equal(agents(), 1);
+	assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+	assert_true(ev.signal.has_session);
+	end();
+}
+
+static void go_idle_means_nothing(void **state)
+{
+	struct client_signal_msg m = { .type = CLIENT_SIGNAL_GO_IDLE };
+
+	(void)state;
+	begin(true);
+	client_conn_signal(c, &m, now);
+	assert_false(client_conn_is_open(c));
+	connect_peer();
+	flush();
+	client_conn_signal(c, &m, now);
+	assert_true(client_conn_is_open(c));
+	assert_false(next(-1));
+	end();
+}
+
+/* ---- Candidates ---- */
+
+static bool check_goes_to(const char *text)
+{
+	struct nb_endpoint e;
+
+	assert_int_equal(nb_endpoint_parse(&e, text), 0);
+	for (int i = 0; i < 20; i++) {
+		while (client_conn_output(c, &out, &via, now)) {
+			if (nb_endpoint_eq(&out.to, &e))
+				return true;
+		}
+		later(10);
+	}
+	return false;
+}
+
+static void early_candidates(void **state)
+{
+	(void)state;
+	begin(true);
+	client_conn_open(c, now);
+	candidate("garbage");
+	candidate("1 1 udp 0 203.0.113.22 1000 typ host ufrag " PEER_UFRAG);
+	candidate("1 1 udp 0 203.0.113.22 1001 typ host ufrag SomebodyElse");
+	later(9000);
+	candidate("1 1 udp 0 203.0.113.22 1002 typ host");
+	later(1500);
+	receive(CLIENT_SIGNAL_ANSWER, 'x');
+	assert_true(check_goes_to("203.0.113.22:1002"));
+	assert_false(check_goes_to("203.0.113.22:1000"));	/* 10.5 s old */
+	assert_false(check_goes_to("203.0.113.22:1001"));	/* of another life */
+	end();
+
+	begin(true);
+	client_conn_open(c, now);
+	for (int i = 0; i < 40; i++) {	/* more than are kept: the newest count */
+		char line[80];
+
+		snprintf(line, sizeof line, "1 1 udp 0 203.0.113.22 %d typ host", 1000 + i);
+		candidate(line);
+	}
+	receive(CLIENT_SIGNAL_ANSWER, 'x');
+	assert_true(check_goes_to("203.0.113.22:1039"));
+	assert_false(check_goes_to("203.0.113.22:1023"));
+	end();
+}
+
+/* A candidate of the next session that comes before its OFFER is not lost with the old agent. */
+static void overtaking_candidate(void **state)
+{
+	(void)state;
+	begin(true);
+	connect_peer();
+	flush();
+	candidate("1 1 udp 0 203.0.113.22 7777 typ host ufrag " PEER_UFRAG);
+	receive(CLIENT_SIGNAL_OFFER, 'y');
+	assert_true(check_goes_to("203.0.113.22:7777"));
+	end();
+}
+
+static void descriptions_before_candidates(void **state)
+{
+	unsigned i = 0;
+
+	(void)state;
+	begin(true);
+	net.hosts[1] = nb_addr4(0x0a000001);
+	net.nhosts = 2;
+	client_conn_open(c, now);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	while (client_conn_event(c, &ev)) {
+		static const enum client_signal_type order[] = { CLIENT_SIGNAL_OFFER, CLIENT_SIGNAL_ANSWER,
+								 CLIENT_SIGNAL_CANDIDATE, CLIENT_SIGNAL_CANDIDATE };
+
+		if (ev.type == CLIENT_CONN_SEND)
+			assert_int_equal(ev.signal.type, order[i++]);
+	}
+	assert_int_equal(i, 4);
+	end();
+}
+
+/* ---- Endpoints ---- */
+
+static void controller_endpoint(void **state)
+{
+	char text[NB_ADDR_TEXT];
+
+	(void)state;
+	begin(true);
+	connect_peer();
+	assert_true(next(CLIENT_CONN_ENDPOINT));
+	assert_true(ev.handshake);
+	assert_int_equal(ev.path, CLIENT_PATH_DIRECT);
+	assert_int_equal(ev.via, 0);
+	nb_endpoint_format(text, &ev.remote);
+	assert_string_equal(text, PEER_AT);
+	end();
+}
+
+static void responder_waits(void **state)
+{
+	(void)state;
+	for (int handshake = 0; handshake < 2; handshake++) {
+		begin(false);
+		connect_peer();
+		later(1000);
+		if (handshake)
+			client_conn_handshake(c, now);
+		flush();
+		later(3900);
+		while (client_conn_output(c, &out, &via, now))
+			;
+		assert_false(next(CLIENT_CONN_ENDPOINT));
+		later(200);
+		while (client_conn_output(c, &out, &via, now))
+			;
+		assert_true(next(CLIENT_CONN_ENDPOINT));
+		assert_int_equal(ev.handshake, !handshake);
+		end();
+	}
+}
+
+static void punch(void **state)
+{
+	unsigned found = 0;
+
+	(void)state;
+	begin(true);
+	connect_peer();
+	flush();
+	later(1100);
+	while (client_conn_output(c, &out, &via, now)) {
+		if (out.n != 2)
+			continue;
+		found++;
+		assert_memory_equal(out.p, "nb", 2);
+		assert_int_equal(out.to.port, 40000);	/* the peer's wgListenPort */
+		assert_int_equal(via, 0);
+	}
+	assert_int_equal(found, 1);
+	end();
+}
+
+static void silence_ends_the_path(void **state)
+{
+	struct client_conn_status st;
+	struct nb_time at;
+
+	(void)state;
+	begin(true);
+	connect_peer();
+	flush();
+	at = now;
+	client_conn_handshake(c, now);
+	later(6000);
+	while (client_conn_output(c, &out, &via, now))
+		;
+	assert_true(next(CLIENT_CONN_NO_ENDPOINT));
+	client_conn_status(c, &st);
+	assert_false(st.connected);
+	assert_int_equal(nb_time_diff(st.changed, at), 6 * NB_SEC);
+	assert_int_equal(agents(), 0);
+	flush();
+	assert_true(nb_time_diff(client_conn_deadline(c), now) <= 880 * NB_MS);	/* and we offer again soon */
+	end();
+}
+
+static void new_session_resets(void **state)
+{
+	(void)state;
+	for (int controller = 0; controller < 2; controller++) {
+		begin(controller);
+		connect_peer();
+		flush();
+		receive(CLIENT_SIGNAL_OFFER, 'y');
+		assert_int_equal(next(CLIENT_CONN_RESET), controller);
+		end();
+	}
+	begin(true);
+	connect_peer();
+	flush();
+	receive(CLIENT_SIGNAL_OFFER, 'y');
+	assert_true(next(CLIENT_CONN_RESET));
+	assert_true(next(CLIENT_CONN_NO_ENDPOINT));
+	assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+	end();
+}
+
+/* ---- TURN ---- */
+
+static void turn_candidates(void **state)
+{
+	struct client_signal_msg m = message(CLIENT_SIGNAL_OFFER, 'x');
+	bool relay = false;
+
+	(void)state;
+	begin(true);
+	net.relayed[1] = (struct nb_endpoint){ nb_addr4(0xc6336402), 50000 };
+	net.nrelayed = 2;
+	client_conn_signal(c, &m, now);
+	candidate(PEER_LINE);
+	candidate(PEER_LINE);
+	assert_true(next(CLIENT_CONN_PERMIT));
+	assert_int_equal(ev.remote.addr.ip[3], 22);
+	while (next_signal(CLIENT_SIGNAL_CANDIDATE))
+		relay |= strstr(ev.signal.candidate, "198.51.100.2 50000 typ relay raddr 0.0.0.0 rport 51820") != NULL;
+	assert_true(relay);
+	assert_false(next(CLIENT_CONN_PERMIT));		/* once per address */
+	/* checks go over the allocation, too */
+	for (relay = false; client_conn_output(c, &out, &via, now); later(10))
+		relay |= via == 2;
+	assert_true(relay);
+	end();
+
+	/* with NetBird's relay on both ends TURN is not touched */
+	begin(true);
+	net.relayed[0] = (struct nb_endpoint){ nb_addr4(0xc6336402), 50000 };
+	net.nrelayed = 1;
+	snprintf(net.relay_url, sizeof net.relay_url, "rel://a");
+	snprintf(m.relay_url, sizeof m.relay_url, "rel://b");
+	client_conn_signal(c, &m, now);
+	candidate(PEER_LINE);
+	while (next(-1)) {
+		assert_int_not_equal(ev.type, CLIENT_CONN_PERMIT);
+		assert_null(strstr(ev.signal.candidate, "relay"));
+		if (ev.type == CLIENT_CONN_SEND && ev.signal.type == CLIENT_SIGNAL_ANSWER)
+			assert_string_equal(ev.signal.relay_url, "rel://a");
+	}
+	end();
+}
+
+/* An allocation that comes late is signalled, and gets its permissions. */
+static void late_allocation(void **state)
+{
+	(void)state;
+	begin(true);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	candidate(PEER_LINE);
+	flush();
+	client_conn_network_changed(c, false, now);
+	assert_false(next(-1));			/* nothing new */
+	net.relayed[0] = (struct nb_endpoint){ nb_addr4(0xc6336402), 50000 };
+	net.nrelayed = 1;
+	client_conn_network_changed(c, false, now);
+	assert_true(next(CLIENT_CONN_PERMIT));
+	assert_true(next_signal(CLIENT_SIGNAL_CANDIDATE));
+	assert_non_null(strstr(ev.signal.candidate, "typ relay"));
+	end();
+}
+
+/* ---- The handshake watcher ---- */
+
+static void watcher(void **state)
+{
+	(void)state;
+	begin(false);
+	connect_peer();
+	/* the ICE path stays alive all the time */
+	for (int s = 0; s < 239; s++) {
+		if (s == 10)
+			client_conn_handshake(c, now);
+		later(1000);
+		assert_int_equal(nominate(own.ufrag, own.pwd), 0);
+		while (client_conn_output(c, &out, &via, now)) {
+			if (out.n > 100)
+				answer();
+		}
+		if (next(CLIENT_CONN_NO_ENDPOINT)) {
+			assert_true(s >= 218 && s <= 221);	/* 3.5 minutes after the handshake */
+			end();
+			return;
+		}
+	}
+	fail();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(first_offer), cmocka_unit_test(offer_schedule),
+		cmocka_unit_test(every_offer_is_answered), cmocka_unit_test(session_table),
+		cmocka_unit_test(failed_session), cmocka_unit_test(peer_without_ice),
+		cmocka_unit_test(go_idle_means_nothing), cmocka_unit_test(early_candidates),
+		cmocka_unit_test(overtaking_candidate), cmocka_unit_test(descriptions_before_candidates),
+		cmocka_unit_test(controller_endpoint), cmocka_unit_test(responder_waits), cmocka_unit_test(punch),
+		cmocka_unit_test(silence_ends_the_path), cmocka_unit_test(new_session_resets),
+		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -743,6 +743,11 @@ void turn_server_peer_input(struct turn_server *s, struct turn_relay *r, const s
 
 /* ---- Entrance ---- */
 
+static bool turn_is_on(const struct turn_server *s)
+{
+	return s->secret || s->cfg.nusers;
+}
+
 static void request(struct req *q)
 {
 	static const struct {
@@ -759,7 +764,8 @@ static void request(struct req *q)
 		binding(q);
 		return;
 	}
-	for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+	/* Without credentials for anybody this is a STUN server, which stays silent as stock's does. */
+	for (size_t i = 0; turn_is_on(q->s) && i < sizeof methods / sizeof *methods; i++) {
 		if (methods[i].method != q->m.method)
 			continue;
 		if (authenticate(q) && !refuse_unknown(q))

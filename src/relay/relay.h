@@ -1,0 +1,59 @@
+/* relay.h - what the STUN/TURN relay is told: values of its options, checked, and the TURN core's
+ * configuration made from them. No sockets: run/relay.h starts it. The NetBird relay protocol has no
+ * part here yet. Tests: tests/unit/relay_config_test.c */
+#ifndef NB_RELAY_RELAY_H
+#define NB_RELAY_RELAY_H
+
+#include "ice/turn_server.h"
+
+#define RELAY_LISTEN_MAX 8
+#define RELAY_USERS_MAX 64
+#define RELAY_ALLOW_MAX 64
+#define RELAY_PORTS_DEFAULT 256
+#define RELAY_PORT_FIRST 49152
+
+/* Fixed storage, so that a copy is a copy. Zero means "default". Without credentials only STUN is served. */
+struct relay_config {
+	struct nb_endpoint listen[RELAY_LISTEN_MAX];	/* UDP; family 0: every address */
+	size_t nlisten;
+	char realm[256];
+	char secret[512];		/* time-limited credentials; "" none */
+	struct {
+		char name[128], password[128];
+	} users[RELAY_USERS_MAX];
+	size_t nusers;
+	uint16_t port_min, port_max;
+	struct nb_addr relay4, relay6;	/* addresses peers see; family 0: found by the driver */
+	struct nb_prefix allow[RELAY_ALLOW_MAX];
+	size_t nallow;
+	uint32_t max_allocations, max_per_user, max_lifetime_s;
+};
+
+/* realm "nestbox", RELAY_PORTS_DEFAULT ports from RELAY_PORT_FIRST, nothing to listen on. */
+void relay_config_default(struct relay_config *c);
+/* Is TURN on, that is, are there credentials? */
+bool relay_config_turn(const struct relay_config *c);
+
+/* Option values. Each adds to or replaces its part of the configuration and returns 0, NB_E_CONFIG (not
+ * understood) or NB_E_FULL (too many). Lists are separated by commas. */
+int relay_set_listen(struct relay_config *c, const char *text);		/* "ADDR:PORT,:PORT,[v6]:PORT" */
+int relay_set_stun_ports(struct relay_config *c, const char *text);	/* "3478,3479": every address */
+int relay_set_ports(struct relay_config *c, const char *text);		/* "50000-50255", or how many: "256" */
+int relay_set_allow(struct relay_config *c, const char *text);		/* "CIDR,CIDR" */
+int relay_set_user(struct relay_config *c, const char *text);		/* "name:password" */
+int relay_set_external(struct relay_config *c, const char *text);	/* "IPv4", "IPv6" or both */
+int relay_set_text(char *out, size_t cap, const char *text);		/* not empty, must fit */
+int relay_set_number(uint32_t *out, uint32_t min, uint32_t max, const char *text);
+
+/* Fill in the core's configuration; *out borrows from c and users. Own addresses and randomness are the
+ * driver's to add. */
+void relay_turn_config(const struct relay_config *c, struct turn_server_config *out,
+		       struct turn_user users[RELAY_USERS_MAX]);
+/* The user name and password that management gives to a peer: user = decimal expiry, password =
+ * base64(HMAC-SHA1(secret, user)) (spec/management-protocol.md 6.4). */
+#define RELAY_TURN_USER_CAP 24
+#define RELAY_TURN_PASSWORD_CAP 32
+void relay_turn_credentials(char user[RELAY_TURN_USER_CAP], char password[RELAY_TURN_PASSWORD_CAP],
+			    struct nb_bytes secret, int64_t expiry_s);
+
+#endif

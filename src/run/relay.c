@@ -1,0 +1,507 @@
+/* relay.c - see run/relay.h. Datagrams are received in batches into buffers that live as long as the
+ * batch; what the core wants sent is queued with pointers into them and leaves in one system call per
+ * socket when the batch is through. */
+#include "run/relay.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "crypto/crypto.h"
+#include "os/clock.h"
+#include "os/netlink.h"
+#include "os/priv.h"
+#include "os/socket.h"
+#include "os/udp.h"
+#include "run/loop.h"
+
+#define DGRAM_MAX 2048			/* longer datagrams are dropped: no tunnel packet is that long */
+#define LISTENER_BUFFER (4 << 20)
+#define OWN_REFRESH (60 * NB_SEC)	/* how long a list of own addresses is believed */
+#define DEFAULT_PORT 3478
+
+struct listener {
+	struct run_relay *owner;
+	struct run_io io;
+	int fd;
+	struct nb_endpoint at;
+};
+
+struct relay_sock {
+	struct run_relay *owner;
+	struct turn_relay *relay;
+	struct run_io io;
+	int fd;
+};
+
+struct run_relay {
+	struct relay_config cfg;
+	struct turn_server *server;
+	struct run_loop *loop;
+	struct run_async stop;
+	struct run_timer timer;
+	pthread_t thread;
+	bool running;
+	struct listener listeners[RELAY_LISTEN_MAX];
+	size_t nlisteners;
+	bool bind4, bind6;		/* the relay address is ours: bind to it, else to any */
+	struct nb_time now, own_at;
+	struct nb_wall wall;
+	struct os_udp_in in[OS_UDP_BATCH];
+	uint8_t room[OS_UDP_BATCH][DGRAM_MAX];
+	/* The queue of outgoing datagrams. */
+	struct os_udp_out out[OS_UDP_BATCH];
+	int out_fd[OS_UDP_BATCH];
+	uint8_t head[OS_UDP_BATCH][TURN_HEAD_MAX];
+	unsigned nout;
+};
+
+/* ---- Sending ---- */
+
+/* Everything for the first waiting socket in one call, then the next socket. */
+static void flush(struct run_relay *r)
+{
+	struct os_udp_out batch[OS_UDP_BATCH];
+
+	for (unsigned i = 0; i < r->nout; i++) {
+		int fd = r->out_fd[i];
+		unsigned n = 0;
+
+		if (fd < 0)
+			continue;
+		for (unsigned k = i; k < r->nout; k++) {
+			if (r->out_fd[k] == fd) {
+				batch[n++] = r->out[k];
+				r->out_fd[k] = -1;
+			}
+		}
+		os_udp_send(fd, batch, n);
+	}
+	r->nout = 0;
+}
+
+static unsigned queue_slot(struct run_relay *r, int fd)
+{
+	if (r->nout == OS_UDP_BATCH)
+		flush(r);
+	r->out_fd[r->nout] = fd;
+	return r->nout++;
+}
+
+static void on_relay(void *ctx, struct turn_relay *relay, const struct nb_endpoint *peer, struct nb_bytes data)
+{
+	struct run_relay *r = ctx;
+	struct relay_sock *s = turn_relay_data(relay);
+
+	r->out[queue_slot(r, s->fd)] = (struct os_udp_out){ .to = *peer, .part = { data } };
+}
+
+static struct listener *listener_of(struct run_relay *r, const struct turn_flow *f)
+{
+	for (size_t i = 0; i < r->nlisteners; i++) {
+		struct listener *l = &r->listeners[i];
+
+		if (l->at.port == f->local.port &&
+		    (nb_addr_is_unspecified(&l->at.addr) || nb_addr_eq(&l->at.addr, &f->local.addr)) &&
+		    (l->at.addr.family != 4 || f->client.addr.family == 4))
+			return l;
+	}
+	return NULL;
+}
+
+static void on_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head, struct nb_bytes body,
+		     struct nb_bytes tail)
+{
+	struct run_relay *r = ctx;
+	struct listener *l = listener_of(r, to);
+	struct os_udp_out out = { .to = to->client, .from = to->local.addr, .part = { head, body, tail } };
+	unsigned i;
+
+	if (!l)
+		return;
+	if (!body.n) {
+		/* An answer to a request: rare, long, and its bytes are gone when we return. */
+		flush(r);
+		os_udp_send(l->fd, &out, 1);
+		return;
+	}
+	i = queue_slot(r, l->fd);
+	memcpy(r->head[i], head.p, head.n);
+	out.part[0].p = r->head[i];
+	r->out[i] = out;
+}
+
+/* ---- Receiving ---- */
+
+static void refresh_own(struct run_relay *r)
+{
+	struct os_ifaddr list[TURN_OWN_MAX];
+	struct nb_addr own[TURN_OWN_MAX];
+	size_t n = 0;
+
+	if (os_ifaddr_list(list, TURN_OWN_MAX, &n) == NB_E_SYS)
+		return;
+	for (size_t i = 0; i < n; i++)
+		own[i] = list[i].prefix.addr;
+	turn_server_set_own(r->server, own, n);
+	r->own_at = r->now;
+}
+
+static void set_timer(struct run_relay *r)
+{
+	struct nb_time at = turn_server_deadline(r->server);
+
+	if (at.ns != r->timer.at.ns)
+		run_timer_set(&r->timer, at);
+}
+
+/* Receive one batch from fd; the number of datagrams. */
+static int receive(struct run_relay *r, int fd)
+{
+	int n = os_udp_recv(fd, r->in, OS_UDP_BATCH);
+
+	r->now = os_now();
+	r->wall = os_wall();
+	return n > 0 ? n : 0;
+}
+
+static void on_client(void *ctx, int events)
+{
+	struct listener *l = ctx;
+	struct run_relay *r = l->owner;
+	int n = receive(r, l->fd);
+
+	(void)events;
+	if (nb_time_diff(r->now, r->own_at) > OWN_REFRESH)
+		refresh_own(r);
+	for (int i = 0; i < n; i++) {
+		struct turn_flow flow = { .client = r->in[i].from, .local = { r->in[i].to, l->at.port } };
+
+		if (!r->in[i].cut && flow.client.port)
+			turn_server_input(r->server, &flow, nb_bytes(r->in[i].p, r->in[i].n), r->now, r->wall);
+	}
+	flush(r);
+	set_timer(r);
+}
+
+static void on_peer(void *ctx, int events)
+{
+	struct relay_sock *s = ctx;
+	struct run_relay *r = s->owner;
+	int n = receive(r, s->fd);
+
+	(void)events;
+	for (int i = 0; i < n; i++)
+		if (!r->in[i].cut)
+			turn_server_peer_input(r->server, s->relay, &r->in[i].from,
+					       nb_bytes(r->in[i].p, r->in[i].n), r->now);
+	flush(r);
+}
+
+static void on_timer(void *ctx, struct nb_time now)
+{
+	struct run_relay *r = ctx;
+
+	r->now = now;
+	turn_server_tick(r->server, now);
+	set_timer(r);
+}
+
+/* ---- Relayed addresses ---- */
+
+static int on_open(void *ctx, struct turn_relay *relay)
+{
+	struct run_relay *r = ctx;
+	bool six = turn_relay_family(relay) == 6;
+	struct nb_endpoint at = { .port = turn_relay_port(relay) };
+	struct relay_sock *s = calloc(1, sizeof *s);
+	static const uint8_t any6[16];
+	int err;
+
+	if (!s)
+		return NB_E_NOMEM;
+	at.addr = six ? nb_addr6(any6) : nb_addr4(0);
+	if (six ? r->bind6 : r->bind4)
+		at.addr = six ? r->cfg.relay6 : r->cfg.relay4;
+	err = os_udp_bind(&s->fd, &at, NULL);
+	if (err) {
+		free(s);
+		return err;
+	}
+	s->owner = r;
+	s->relay = relay;
+	turn_relay_set_data(relay, s);
+	run_io_init(&s->io, r->loop, on_peer, s);
+	run_io_set(&s->io, s->fd, RUN_READ);
+	return 0;
+}
+
+static void on_close(void *ctx, struct turn_relay *relay)
+{
+	struct relay_sock *s = turn_relay_data(relay);
+
+	flush(ctx);
+	run_io_set(&s->io, s->fd, 0);
+	os_close(&s->fd);
+	free(s);
+}
+
+/* ---- Start and stop ---- */
+
+static bool usable(const struct nb_addr *a, uint8_t family)
+{
+	return a->family == family && !nb_addr_is_loopback(a) && !nb_addr_is_link_local(a) &&
+	       !nb_addr_is_unspecified(a);
+}
+
+/* The address peers shall see: as configured; the one we listen on; the one the machine would use
+ * towards the Internet; any other. */
+static struct nb_addr choose_relay(const struct run_relay *r, uint8_t family, const char *far)
+{
+	struct nb_addr a = family == 4 ? r->cfg.relay4 : r->cfg.relay6, to;
+	struct os_ifaddr list[TURN_OWN_MAX];
+	size_t n = 0;
+
+	if (a.family)
+		return a;
+	for (size_t i = 0; i < r->cfg.nlisten; i++)
+		if (r->cfg.listen[i].addr.family == family && !nb_addr_is_unspecified(&r->cfg.listen[i].addr))
+			return r->cfg.listen[i].addr;
+	if (nb_addr_parse(&to, far) == 0 && os_source_addr(&a, &to) == 0 && usable(&a, family))
+		return a;
+	os_ifaddr_list(list, TURN_OWN_MAX, &n);
+	for (size_t i = 0; i < n; i++)
+		if (list[i].up && usable(&list[i].prefix.addr, family))
+			return list[i].prefix.addr;
+	return (struct nb_addr){ 0 };
+}
+
+static bool is_ours(const struct nb_addr *a)
+{
+	struct os_ifaddr list[TURN_OWN_MAX];
+	size_t n = 0;
+
+	os_ifaddr_list(list, TURN_OWN_MAX, &n);
+	for (size_t i = 0; i < n; i++)
+		if (nb_addr_eq(&list[i].prefix.addr, a))
+			return true;
+	return false;
+}
+
+static int open_listener(struct run_relay *r, const struct nb_endpoint *at)
+{
+	struct listener *l = &r->listeners[r->nlisteners];
+	char text[NB_ADDR_TEXT];
+	int err = os_udp_bind(&l->fd, at, NULL);
+
+	if (err) {
+		nb_endpoint_format(text, at);
+		nb_error("relay: cannot listen on UDP %s%s: %s: stop the program that uses it, or choose another port "
+			 "with --turn-listen", at->addr.family ? "" : "port ", at->addr.family ? text :
+			 strrchr(text, ':') ? strrchr(text, ':') + 1 : text, os_why());
+		return err;
+	}
+	l->owner = r;
+	os_local_endpoint(l->fd, &l->at);
+	os_udp_want_local(l->fd);
+	os_udp_buffers(l->fd, LISTENER_BUFFER);
+	run_io_init(&l->io, r->loop, on_client, l);
+	run_io_set(&l->io, l->fd, RUN_READ);
+	r->nlisteners++;
+	return 0;
+}
+
+static int open_server(struct run_relay *r)
+{
+	static const struct turn_server_ops ops = { on_open, on_close, on_relay, on_reply };
+	struct turn_user users[RELAY_USERS_MAX];
+	struct turn_server_config tc;
+
+	r->cfg.relay4 = choose_relay(r, 4, "8.8.8.8");
+	r->cfg.relay6 = choose_relay(r, 6, "2001:4860:4860::8888");
+	r->bind4 = is_ours(&r->cfg.relay4);
+	r->bind6 = is_ours(&r->cfg.relay6);
+	relay_turn_config(&r->cfg, &tc, users);
+	tc.random = nbc_random;
+	r->server = turn_server_new(&tc, &ops, r);
+	if (!r->server)
+		return NB_E_NOMEM;
+	refresh_own(r);
+	return 0;
+}
+
+static void announce(const struct run_relay *r)
+{
+	char four[NB_ADDR_TEXT] = "none", six[NB_ADDR_TEXT] = "none", at[NB_ADDR_TEXT];
+
+	for (size_t i = 0; i < r->nlisteners; i++) {
+		nb_endpoint_format(at, &r->listeners[i].at);
+		nb_info("relay: STUN%s on UDP %s", relay_config_turn(&r->cfg) ? " and TURN" : "", at);
+	}
+	if (!relay_config_turn(&r->cfg))
+		return;
+	if (r->cfg.relay4.family)
+		nb_addr_format(four, &r->cfg.relay4);
+	if (r->cfg.relay6.family)
+		nb_addr_format(six, &r->cfg.relay6);
+	nb_info("relay: relayed addresses: IPv4 %s, IPv6 %s, ports %u-%u", four, six, r->cfg.port_min,
+		r->cfg.port_max);
+	if (nb_addr_is_private(&r->cfg.relay4))
+		nb_warn("relay: peers will see the private address %s: behind a NAT give the outside one with "
+			"--external-ip", four);
+}
+
+static void on_stop(void *ctx)
+{
+	struct run_relay *r = ctx;
+
+	run_loop_stop(r->loop);
+}
+
+static int set_up(struct run_relay *r)
+{
+	struct nb_endpoint any = { .port = DEFAULT_PORT };
+	int err;
+
+	for (unsigned i = 0; i < OS_UDP_BATCH; i++) {
+		r->in[i].p = r->room[i];
+		r->in[i].cap = DGRAM_MAX;
+	}
+	r->now = os_now();
+	err = run_loop_new(&r->loop);
+	if (err)
+		return err;
+	run_async_start(&r->stop, r->loop, on_stop, r);
+	run_timer_init(&r->timer, r->loop, on_timer, r);
+	err = open_server(r);
+	if (err == 0 && !r->cfg.nlisten)
+		err = open_listener(r, &any);
+	for (size_t i = 0; err == 0 && i < r->cfg.nlisten; i++)
+		err = open_listener(r, &r->cfg.listen[i]);
+	return err;
+}
+
+static void *run(void *arg)
+{
+	struct run_relay *r = arg;
+
+	run_loop_run(r->loop);
+	return NULL;
+}
+
+/* Signals are for the main thread. */
+static int start_thread(struct run_relay *r)
+{
+	sigset_t all, old;
+	int e;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	e = pthread_create(&r->thread, NULL, run, r);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r->running = e == 0;
+	return e ? NB_E_NOMEM : 0;
+}
+
+int run_relay_start(struct run_relay **out, const struct relay_config *cfg)
+{
+	struct run_relay *r = calloc(1, sizeof *r);
+	int err;
+
+	*out = NULL;
+	if (!r)
+		return NB_E_NOMEM;
+	r->cfg = *cfg;
+	os_raise_descriptors();
+	err = set_up(r);
+	if (err == 0)
+		err = start_thread(r);
+	if (err) {
+		run_relay_stop(r);
+		return err;
+	}
+	announce(r);
+	*out = r;
+	return 0;
+}
+
+static void report(const struct run_relay *r)
+{
+	struct turn_server_stats s;
+
+	turn_server_stats(r->server, &s);
+	nb_info("relay: %llu bindings, %llu datagrams to peers, %llu to clients, %llu wrong credentials, "
+		"%llu peers refused, %llu over quota", (unsigned long long)s.bindings,
+		(unsigned long long)s.to_peers, (unsigned long long)s.to_clients,
+		(unsigned long long)s.auth_failures, (unsigned long long)s.refused_peers,
+		(unsigned long long)s.refused_quota);
+}
+
+void run_relay_stop(struct run_relay *r)
+{
+	if (!r)
+		return;
+	if (r->running) {
+		run_async_send(&r->stop);
+		pthread_join(r->thread, NULL);
+		report(r);
+	}
+	turn_server_free(r->server);
+	for (size_t i = 0; i < r->nlisteners; i++) {
+		run_io_set(&r->listeners[i].io, r->listeners[i].fd, 0);
+		os_close(&r->listeners[i].fd);
+	}
+	if (r->loop) {
+		run_timer_stop(&r->timer);
+		run_async_stop(&r->stop);
+		run_loop_free(r->loop);
+	}
+	nb_wipe(&r->cfg, sizeof r->cfg);
+	free(r);
+}
+
+static void on_signal(void *ctx, int signum)
+{
+	(void)signum;
+	run_loop_stop(ctx);
+}
+
+/* Wait for SIGINT or SIGTERM on a loop of this thread. */
+static int wait_for_signal(void)
+{
+	static const int signums[2] = { SIGINT, SIGTERM };
+	struct run_signal watch[2];
+	struct run_loop *l;
+	int err = run_loop_new(&l);
+
+	if (err)
+		return err;
+	for (int i = 0; i < 2; i++)
+		run_signal_start(&watch[i], l, signums[i], on_signal, l);
+	run_loop_run(l);
+	for (int i = 0; i < 2; i++)
+		run_signal_stop(&watch[i]);
+	run_loop_free(l);
+	return 0;
+}
+
+int run_relay_main(const struct relay_config *cfg, const char *user)
+{
+	struct run_relay *r;
+	int err = nbc_init();
+
+	if (err == 0)
+		err = run_relay_start(&r, cfg);
+	if (err)
+		return 1;
+	if (user && os_become_user(user)) {
+		nb_error("relay: cannot become user %s: %s: name an existing user and start as root", user, os_why());
+		err = NB_E_PERM;
+	} else {
+		err = wait_for_signal();
+	}
+	run_relay_stop(r);
+	return err ? 1 : 0;
+}

@@ -1,0 +1,984 @@
+/* tunnel.c - see tunnel.h. One thread waits for TUN, UDP, commands and the device's deadline, and works in
+ * batches: up to 64 packets read, sealed together, sent by one call. The rings hold pointers one way (commands
+ * are made and sized by control) and fixed slots the other way, so that the packet path never allocates.
+ * Fields of struct run_tunnel belong to one side each; only rings, eventfds and the atomics are shared. */
+#include "run/tunnel.h"
+
+#include "crypto/crypto.h"
+#include "os/clock.h"
+#include "os/dgram.h"
+#include "os/socket.h"
+#include "os/tun.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define BATCH OS_DGRAM_BATCH
+#define COMMANDS 1024
+#define SLOTS 256
+#define TURN_SERVERS 16
+#define STATS_WAITING 8
+#define STUN_COOKIE 0x2112a442u
+
+enum command_kind {
+	CMD_PEER_SET,
+	CMD_PEER_REMOVE,
+	CMD_PEER_DISALLOW,
+	CMD_PEER_RESET,
+	CMD_ENDPOINT,
+	CMD_SEND,
+	CMD_DELIVER,
+	CMD_TURN_ADD,
+	CMD_TURN_REMOVE,
+	CMD_PRIVATE_KEY,
+	CMD_FWMARK,
+	CMD_PORT,
+	CMD_WALL,
+	CMD_STATS,
+};
+
+struct command {
+	enum command_kind kind;
+	bool flag;
+	uint32_t value;
+	uint8_t key[NB_KEY_LEN];
+	struct run_tunnel_peer peer;
+	struct wg_ep ep;
+	struct nb_endpoint to;
+	struct nb_addr from;
+	size_t n;	/* bytes, or prefixes, that follow */
+	_Alignas(8) uint8_t bytes[];
+};
+
+/* A message on its way to control; data follows. */
+struct slot {
+	struct run_tunnel_msg m;
+	_Alignas(8) uint8_t data[];
+};
+
+struct out_vector {
+	struct nb_dgram d[BATCH];
+	size_t n;
+};
+
+struct stats_request {
+	uint32_t tag;
+	bool allowed;
+};
+
+struct run_tunnel {
+	/* shared */
+	_Atomic(struct command *) commands[COMMANDS];
+	atomic_uint command_head, command_tail;
+	uint8_t *slots;
+	size_t slot_stride, slot_room;
+	atomic_uint slot_head, slot_tail;
+	atomic_bool wants_room;		/* the thread found the slots full */
+	atomic_bool stop;
+	_Atomic uint16_t port;
+	int command_fd, slot_fd;
+	pthread_t thread;
+
+	/* control's */
+	bool running;
+	bool holding;			/* the slot at the tail was handed out */
+	unsigned stats_asked;
+
+	/* the thread's */
+	struct wg_dev *wg;
+	struct os_dgram_pair udp;
+	int tun;
+	size_t mtu, stride;
+	uint32_t fwmark;
+	uint8_t *rx, *tx;		/* BATCH buffers of stride bytes each */
+	struct out_vector out4, out6;
+	struct nb_endpoint turn[TURN_SERVERS];
+	size_t nturn;
+	bool told, tun_gone, port_done;
+	int port_err;
+	struct stats_request stats[STATS_WAITING];
+	size_t nstats;
+	struct wg_peer *stats_peer;	/* where the first request stands */
+	bool stats_begun, stats_told;
+	size_t stats_skip;
+	uint64_t dgrams_lost, udp_errors, tun_errors;
+};
+
+/* --- the ring to control --- */
+
+static struct slot *slot_at(const struct run_tunnel *t, unsigned i)
+{
+	return (struct slot *)(t->slots + (size_t)(i % SLOTS) * t->slot_stride);
+}
+
+/* A free slot, zeroed, or NULL; then control will wake the thread once there is room. */
+static struct slot *slot_new(struct run_tunnel *t, enum run_tunnel_kind kind)
+{
+	unsigned head = atomic_load_explicit(&t->slot_head, memory_order_relaxed);
+	struct slot *s = slot_at(t, head);
+
+	if (head - atomic_load(&t->slot_tail) == SLOTS) {
+		atomic_store(&t->wants_room, true);
+		if (head - atomic_load(&t->slot_tail) == SLOTS)
+			return NULL;
+	}
+	memset(&s->m, 0, sizeof s->m);
+	s->m.kind = (uint8_t)kind;
+	return s;
+}
+
+static void slot_commit(struct run_tunnel *t)
+{
+	atomic_fetch_add(&t->slot_head, 1);
+	t->told = true;
+}
+
+static void kick(int fd)
+{
+	uint64_t one = 1;
+	ssize_t n = write(fd, &one, sizeof one);
+
+	/* Only a full counter refuses, and that is a wake-up already. */
+	(void)n;
+}
+
+static void unkick(int fd)
+{
+	uint64_t v;
+	ssize_t n = read(fd, &v, sizeof v);
+
+	(void)n;
+}
+
+static void tell_data(struct run_tunnel *t, enum run_tunnel_kind kind, const struct nb_endpoint *from,
+		      const struct nb_endpoint *to, const struct wg_ep *ep, const uint8_t *p, size_t n)
+{
+	struct slot *s = n <= t->slot_room ? slot_new(t, kind) : NULL;
+
+	if (!s) {
+		t->dgrams_lost++;
+		return;
+	}
+	if (from)
+		s->m.from = *from;
+	if (to)
+		s->m.to = *to;
+	if (ep)
+		s->m.ep = *ep;
+	memcpy(s->data, p, n);
+	s->m.data = nb_bytes(s->data, n);
+	slot_commit(t);
+}
+
+static bool tell_event(struct run_tunnel *t)
+{
+	struct slot *s = slot_new(t, RUN_TUNNEL_EVENT);
+	struct wg_event ev;
+
+	if (!s || !wg_event(t->wg, &ev))
+		return false;
+	if (ev.kind == WG_EV_TAI) {
+		s->m.kind = RUN_TUNNEL_TAI;
+		s->m.tai = ev.tai;
+	} else {
+		s->m.event = ev.kind;
+		s->m.ep = ev.ep;
+		memcpy(s->m.key, wg_peer_key(ev.peer), NB_KEY_LEN);
+	}
+	slot_commit(t);
+	return true;
+}
+
+static bool tell_stats_end(struct run_tunnel *t)
+{
+	struct slot *s = slot_new(t, RUN_TUNNEL_STATS_END);
+
+	if (!s)
+		return false;
+	s->m.tag = t->stats[0].tag;
+	s->m.counters.wg = *wg_counters(t->wg);
+	s->m.counters.dgrams_lost = t->dgrams_lost;
+	s->m.counters.udp_errors = t->udp_errors;
+	s->m.counters.tun_errors = t->tun_errors;
+	slot_commit(t);
+	memmove(t->stats, t->stats + 1, --t->nstats * sizeof t->stats[0]);
+	t->stats_begun = false;
+	return true;
+}
+
+static void stats_advance(struct run_tunnel *t)
+{
+	t->stats_peer = wg_peer_next(t->wg, t->stats_peer);
+	t->stats_told = false;
+	t->stats_skip = 0;
+}
+
+/* The next message of the first request for statistics; false when there is none, or no room. */
+static bool tell_stats(struct run_tunnel *t, struct nb_time now)
+{
+	struct slot *s;
+	size_t n;
+
+	if (!t->nstats)
+		return false;
+	if (!t->stats_begun) {
+		t->stats_begun = true;
+		t->stats_peer = NULL;
+		stats_advance(t);
+	}
+	if (!t->stats_peer)
+		return tell_stats_end(t);
+	s = slot_new(t, t->stats_told ? RUN_TUNNEL_ALLOWED : RUN_TUNNEL_STATS);
+	if (!s)
+		return false;
+	s->m.tag = t->stats[0].tag;
+	memcpy(s->m.key, wg_peer_key(t->stats_peer), NB_KEY_LEN);
+	if (!t->stats_told) {
+		wg_peer_stats(t->wg, t->stats_peer, &s->m.stats, now);
+		slot_commit(t);
+		t->stats_told = true;
+		if (!t->stats[0].allowed)
+			stats_advance(t);
+		return true;
+	}
+	n = wg_peer_allowed(t->wg, t->stats_peer, t->stats_skip, (struct nb_prefix *)s->data,
+			    t->slot_room / sizeof(struct nb_prefix));
+	if (n) {
+		s->m.prefixes = (const struct nb_prefix *)s->data;
+		s->m.nprefixes = n;
+		slot_commit(t);
+		t->stats_skip += n;
+	} else {
+		stats_advance(t);
+	}
+	return true;
+}
+
+/* Everything that waits to be told and must not be lost. */
+static void tell_all(struct run_tunnel *t, struct nb_time now)
+{
+	struct slot *s;
+
+	while (tell_event(t))
+		;
+	if (t->port_done && (s = slot_new(t, RUN_TUNNEL_PORT)) != NULL) {
+		s->m.err = t->port_err;
+		s->m.port = t->udp.port;
+		slot_commit(t);
+		t->port_done = false;
+	}
+	if (t->tun_gone && slot_new(t, RUN_TUNNEL_TUN_GONE)) {
+		slot_commit(t);
+		t->tun_gone = false;
+	}
+	while (tell_stats(t, now))
+		;
+	if (t->told)
+		kick(t->slot_fd);
+	t->told = false;
+}
+
+/* --- out to the network --- */
+
+static void out_send(struct run_tunnel *t, struct out_vector *v, int fd)
+{
+	if (v->n)
+		t->udp_errors += v->n - os_dgram_send(fd, v->d, v->n);
+	v->n = 0;
+}
+
+static void out_flush(struct run_tunnel *t)
+{
+	out_send(t, &t->out4, t->udp.fd4);
+	out_send(t, &t->out6, t->udp.fd6);
+}
+
+static void out_add(struct run_tunnel *t, const struct nb_endpoint *to, const struct nb_addr *from, uint8_t *p, size_t n)
+{
+	struct out_vector *v = to->addr.family == 6 ? &t->out6 : &t->out4;
+	struct nb_dgram *d = &v->d[v->n++];
+
+	*d = (struct nb_dgram){ .to = *to, .p = p, .n = n, .cap = n };
+	if (from->family == to->addr.family)
+		d->from.addr = *from;
+	if (v->n == BATCH)
+		out_flush(t);
+}
+
+static void out_packet(struct run_tunnel *t, const struct wg_pkt *k)
+{
+	if (k->ep.kind == WG_EP_STREAM)
+		tell_data(t, RUN_TUNNEL_STREAM, NULL, NULL, &k->ep, k->p, k->n);
+	else
+		out_add(t, &k->ep.remote, &k->ep.local, k->p, k->n);
+}
+
+/* What the device has to say by itself. */
+static void wg_flush(struct run_tunnel *t, struct nb_time now)
+{
+	struct wg_pkt k;
+	size_t i = 0;
+
+	for (;;) {
+		k.buf = t->tx + i * t->stride;
+		k.cap = t->stride;
+		if (!wg_output(t->wg, &k, now))
+			break;
+		out_packet(t, &k);
+		if (++i == BATCH) {
+			out_flush(t);
+			i = 0;
+		}
+	}
+	out_flush(t);
+}
+
+/* --- TUN --- */
+
+static void tun_lost(struct run_tunnel *t)
+{
+	os_close(&t->tun);
+	t->tun_gone = true;
+}
+
+static void tun_round(struct run_tunnel *t)
+{
+	struct wg_pkt k[BATCH];
+	size_t n = 0;
+	int err = 0;
+
+	while (n < BATCH) {
+		uint8_t *buf = t->tx + n * t->stride;
+		size_t len;
+
+		/* One byte more than allowed tells a packet that is too long. */
+		err = os_tun_read(t->tun, buf + WG_HEADROOM, t->mtu + 1, &len);
+		if (err)
+			break;
+		if (len > t->mtu) {
+			t->tun_errors++;
+			continue;
+		}
+		k[n++] = (struct wg_pkt){ .buf = buf, .cap = t->stride, .p = buf + WG_HEADROOM, .n = len };
+	}
+	wg_send(t->wg, k, n, os_now());
+	for (size_t i = 0; i < n; i++)
+		if (k[i].verdict == WG_WIRE)
+			out_packet(t, &k[i]);
+	out_flush(t);
+	if (err == NB_E_CLOSED)
+		tun_lost(t);
+}
+
+static void tun_put(struct run_tunnel *t, const struct wg_pkt *k, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (k[i].verdict == WG_INNER && t->tun >= 0 && os_tun_write(t->tun, k[i].p, k[i].n))
+			t->tun_errors++;
+}
+
+/* --- UDP --- */
+
+/* STUN (RFC 8489, 5): two zero bits, the cookie, and a length that is that of the datagram. No WireGuard message
+ * can have all three. */
+static bool is_stun(const uint8_t *p, size_t n)
+{
+	return n >= 20 && !(p[0] & 0xc0) && nb_get_be32(p + 4) == STUN_COOKIE && (size_t)nb_get_be16(p + 2) + 20 == n;
+}
+
+static bool from_turn(const struct run_tunnel *t, const struct nb_endpoint *from)
+{
+	for (size_t i = 0; i < t->nturn; i++)
+		if (nb_endpoint_eq(&t->turn[i], from))
+			return true;
+	return false;
+}
+
+/* Is it for the device? Then fill in k. */
+static bool classify(const struct run_tunnel *t, const struct nb_dgram *d, struct wg_pkt *k)
+{
+	size_t len;
+
+	*k = (struct wg_pkt){ .buf = d->p, .cap = d->cap, .p = d->p, .n = d->n };
+	k->ep.remote = d->from;
+	k->ep.local = d->to.addr;
+	if (is_stun(d->p, d->n))
+		return false;
+	k->ep.kind = WG_EP_UDP;
+	if (wg_looks_like(nb_bytes(d->p, d->n)))
+		return true;
+	/* ChannelData (RFC 8656, 12.4): channel, length; padding may follow. */
+	if (d->n < 4 || (d->p[0] & 0xc0) != 0x40 || !from_turn(t, &d->from))
+		return false;
+	len = nb_get_be16(d->p + 2);
+	if (len > d->n - 4 || is_stun(d->p + 4, len) || !wg_looks_like(nb_bytes(d->p + 4, len)))
+		return false;
+	k->ep.kind = WG_EP_TURN;
+	k->ep.id = nb_get_be16(d->p);
+	k->p = d->p + 4;
+	k->n = len;
+	return true;
+}
+
+static void udp_round(struct run_tunnel *t, int fd)
+{
+	struct nb_dgram d[BATCH];
+	struct wg_pkt k[BATCH];
+	size_t n, nk = 0;
+
+	for (size_t i = 0; i < BATCH; i++)
+		d[i] = (struct nb_dgram){ .p = t->rx + i * t->stride, .cap = t->stride };
+	n = os_dgram_recv(fd, t->udp.port, d, BATCH);
+	for (size_t i = 0; i < n; i++) {
+		if (classify(t, &d[i], &k[nk]))
+			nk++;
+		else if (d[i].n && d[i].n <= RUN_TUNNEL_DGRAM_MAX)
+			tell_data(t, RUN_TUNNEL_DGRAM, &d[i].from, &d[i].to, NULL, d[i].p, d[i].n);
+		else
+			t->dgrams_lost++;
+	}
+	if (nk) {
+		wg_input(t->wg, k, nk, os_now());
+		tun_put(t, k, nk);
+	}
+}
+
+/* --- commands --- */
+
+static void peer_set(struct run_tunnel *t, const struct command *c, struct nb_time now)
+{
+	const struct run_tunnel_peer *s = &c->peer;
+	const struct nb_prefix *prefixes = (const struct nb_prefix *)c->bytes;
+	struct wg_peer *p = wg_peer_find(t->wg, s->key);
+
+	if (!p && (s->update_only || wg_peer_add(t->wg, s->key, &p)))
+		return;
+	if (s->set_psk)
+		wg_peer_set_psk(t->wg, p, s->psk);
+	if (s->replace_allowed)
+		wg_peer_disallow_all(t->wg, p);
+	for (size_t i = 0; i < c->n; i++)
+		wg_peer_allow(t->wg, p, &prefixes[i]);
+	if (s->set_endpoint)
+		wg_peer_set_endpoint(t->wg, p, &s->ep, now);
+	if (s->set_keepalive)
+		wg_peer_set_keepalive(t->wg, p, s->keepalive, now);
+}
+
+static void peer_remove(struct run_tunnel *t, struct wg_peer *p)
+{
+	if (t->stats_begun && t->stats_peer == p)
+		stats_advance(t);
+	wg_peer_remove(t->wg, p);
+}
+
+static void peer_command(struct run_tunnel *t, const struct command *c, struct nb_time now)
+{
+	struct wg_peer *p = wg_peer_find(t->wg, c->key);
+	const struct nb_prefix *prefixes = (const struct nb_prefix *)c->bytes;
+
+	if (!p)
+		return;
+	switch (c->kind) {
+	case CMD_PEER_REMOVE:
+		peer_remove(t, p);
+		break;
+	case CMD_PEER_RESET:
+		wg_peer_reset(t->wg, p);
+		break;
+	case CMD_PEER_DISALLOW:
+		for (size_t i = 0; i < c->n; i++)
+			wg_peer_disallow(t->wg, p, &prefixes[i]);
+		break;
+	default:
+		wg_peer_set_endpoint(t->wg, p, &c->ep, now);
+		if (c->flag)
+			wg_peer_handshake(t->wg, p, true, now);
+		break;
+	}
+}
+
+static void deliver(struct run_tunnel *t, struct command *c, struct nb_time now)
+{
+	struct wg_pkt k = { .buf = c->bytes, .cap = c->n, .p = c->bytes, .n = c->n, .ep = c->ep };
+
+	wg_input(t->wg, &k, 1, now);
+	tun_put(t, &k, 1);
+}
+
+static void turn_change(struct run_tunnel *t, const struct nb_endpoint *server, bool add)
+{
+	size_t i = 0;
+
+	while (i < t->nturn && !nb_endpoint_eq(&t->turn[i], server))
+		i++;
+	if (add && i == t->nturn && i < TURN_SERVERS)
+		t->turn[t->nturn++] = *server;
+	else if (!add && i < t->nturn)
+		t->turn[i] = t->turn[--t->nturn];
+}
+
+static void private_key(struct run_tunnel *t, const struct command *c)
+{
+	/* The peer with this key goes; the position in the statistics must not point to it. */
+	uint8_t pub[NB_KEY_LEN];
+	struct wg_peer *self;
+
+	nbc_x25519_base(pub, c->key);
+	self = wg_peer_find(t->wg, pub);
+	if (self)
+		peer_remove(t, self);
+	wg_set_private_key(t->wg, c->key);
+}
+
+static void change_port(struct run_tunnel *t, uint16_t port)
+{
+	struct os_dgram_pair fresh;
+
+	t->port_done = true;
+	t->port_err = 0;
+	if (port && port == t->udp.port)
+		return;
+	t->port_err = os_dgram_open(&fresh, port, t->fwmark);
+	if (t->port_err)
+		return;
+	os_dgram_close(&t->udp);
+	t->udp = fresh;
+	atomic_store(&t->port, fresh.port);
+}
+
+static void command_run(struct run_tunnel *t, struct command *c, struct nb_time now)
+{
+	switch (c->kind) {
+	case CMD_PEER_SET:
+		peer_set(t, c, now);
+		break;
+	case CMD_PEER_REMOVE:
+	case CMD_PEER_DISALLOW:
+	case CMD_PEER_RESET:
+	case CMD_ENDPOINT:
+		peer_command(t, c, now);
+		break;
+	case CMD_SEND:
+		out_add(t, &c->to, &c->from, c->bytes, c->n);
+		/* The bytes go away with the command. */
+		out_flush(t);
+		break;
+	case CMD_DELIVER:
+		deliver(t, c, now);
+		break;
+	case CMD_TURN_ADD:
+	case CMD_TURN_REMOVE:
+		turn_change(t, &c->to, c->kind == CMD_TURN_ADD);
+		break;
+	case CMD_PRIVATE_KEY:
+		private_key(t, c);
+		break;
+	case CMD_FWMARK:
+		t->fwmark = c->value;
+		if (os_dgram_set_mark(&t->udp, c->value))
+			t->udp_errors++;
+		break;
+	case CMD_PORT:
+		change_port(t, (uint16_t)c->value);
+		break;
+	case CMD_WALL:
+		wg_set_wall(t->wg, now, os_wall());
+		break;
+	case CMD_STATS:
+		if (t->nstats < STATS_WAITING)
+			t->stats[t->nstats++] = (struct stats_request){ c->value, c->flag };
+		break;
+	}
+}
+
+static void command_free(struct command *c, size_t extra)
+{
+	nb_wipe(c, sizeof *c + extra);
+	free(c);
+}
+
+static size_t command_extra(const struct command *c)
+{
+	bool prefixes = c->kind == CMD_PEER_SET || c->kind == CMD_PEER_DISALLOW;
+
+	return prefixes ? c->n * sizeof(struct nb_prefix) : c->n;
+}
+
+static struct command *command_take(struct run_tunnel *t)
+{
+	unsigned tail = atomic_load_explicit(&t->command_tail, memory_order_relaxed);
+	struct command *c;
+
+	if (tail == atomic_load_explicit(&t->command_head, memory_order_acquire))
+		return NULL;
+	c = atomic_load_explicit(&t->commands[tail % COMMANDS], memory_order_relaxed);
+	atomic_store_explicit(&t->command_tail, tail + 1, memory_order_release);
+	return c;
+}
+
+static void commands_run(struct run_tunnel *t, struct nb_time now)
+{
+	struct command *c;
+
+	while ((c = command_take(t)) != NULL) {
+		command_run(t, c, now);
+		command_free(c, command_extra(c));
+	}
+}
+
+/* --- the thread --- */
+
+static void wait_for(struct run_tunnel *t, struct pollfd fds[4], struct nb_time deadline)
+{
+	struct timespec ts, *timeout = NULL;
+
+	fds[0] = (struct pollfd){ t->command_fd, POLLIN, 0 };
+	fds[1] = (struct pollfd){ t->tun, POLLIN, 0 };
+	fds[2] = (struct pollfd){ t->udp.fd4, POLLIN, 0 };
+	fds[3] = (struct pollfd){ t->udp.fd6, POLLIN, 0 };
+	if (!nb_time_is_never(deadline)) {
+		int64_t left = nb_time_diff(deadline, os_now());
+
+		left = left < 0 ? 0 : left;
+		ts = (struct timespec){ left / NB_SEC, left % NB_SEC };
+		timeout = &ts;
+	}
+	if (ppoll(fds, 4, timeout, NULL) < 0)
+		for (int i = 0; i < 4; i++)
+			fds[i].revents = 0;
+}
+
+static void *thread_main(void *arg)
+{
+	struct run_tunnel *t = arg;
+	struct pollfd fds[4];
+
+	while (!atomic_load(&t->stop)) {
+		struct nb_time now;
+
+		wait_for(t, fds, wg_deadline(t->wg));
+		if (fds[0].revents)
+			unkick(t->command_fd);
+		/* Always, and first: a packet that was sent after a command must find it done. */
+		commands_run(t, os_now());
+		if (fds[1].revents && t->tun >= 0)
+			tun_round(t);
+		if (fds[2].revents)
+			udp_round(t, t->udp.fd4);
+		if (fds[3].revents)
+			udp_round(t, t->udp.fd6);
+		now = os_now();
+		wg_flush(t, now);
+		tell_all(t, now);
+	}
+	return NULL;
+}
+
+static int thread_start(struct run_tunnel *t)
+{
+	sigset_t all, old;
+	int err;
+
+	/* Signals are the control loop's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&t->thread, NULL, thread_main, t);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	t->running = !err;
+	return err ? NB_E_NOMEM : 0;
+}
+
+/* --- control's side --- */
+
+static int buffers_new(struct run_tunnel *t)
+{
+	t->stride = ((t->mtu > 1600 ? t->mtu : 1600) + WG_HEADROOM + WG_TAILROOM + WG_OVERHEAD + 63) & ~(size_t)63;
+	t->slot_room = (t->mtu + 64 > RUN_TUNNEL_DGRAM_MAX ? t->mtu + 64 : RUN_TUNNEL_DGRAM_MAX) & ~(size_t)7;
+	t->slot_stride = (sizeof(struct slot) + t->slot_room + 63) & ~(size_t)63;
+	t->rx = malloc(BATCH * t->stride);
+	t->tx = malloc(BATCH * t->stride);
+	t->slots = malloc(SLOTS * t->slot_stride);
+	return t->rx && t->tx && t->slots ? 0 : NB_E_NOMEM;
+}
+
+static int device_new(struct run_tunnel *t, const struct run_tunnel_config *cfg)
+{
+	struct wg_config wc = { .mtu = cfg->mtu, .random = nbc_random, .tai_floor = cfg->tai_floor };
+	int err;
+
+	memcpy(wc.private_key, cfg->private_key, NB_KEY_LEN);
+	err = wg_new(&t->wg, &wc, os_now(), os_wall());
+	nb_wipe(&wc, sizeof wc);
+	return err;
+}
+
+int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg)
+{
+	struct run_tunnel *t;
+	int err;
+
+	*out = NULL;
+	if (cfg->mtu < 576 || cfg->mtu > 8192)
+		return NB_E_ARG;
+	t = calloc(1, sizeof *t);
+	if (!t)
+		return NB_E_NOMEM;
+	t->udp.fd4 = t->udp.fd6 = t->tun = -1;
+	t->mtu = cfg->mtu;
+	t->fwmark = cfg->fwmark;
+	t->command_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	t->slot_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	err = t->command_fd < 0 || t->slot_fd < 0 ? NB_E_SYS : nbc_init();
+	if (!err)
+		err = buffers_new(t);
+	if (!err)
+		err = device_new(t, cfg);
+	if (!err)
+		err = os_dgram_open(&t->udp, cfg->port, cfg->fwmark);
+	if (!err) {
+		atomic_store(&t->port, t->udp.port);
+		t->tun = cfg->tun_fd;
+		err = thread_start(t);
+	}
+	if (err) {
+		t->tun = -1;
+		run_tunnel_free(t);
+		return err;
+	}
+	*out = t;
+	return 0;
+}
+
+static int command_put(struct run_tunnel *t, struct command *c)
+{
+	unsigned head = atomic_load_explicit(&t->command_head, memory_order_relaxed);
+
+	if (head - atomic_load_explicit(&t->command_tail, memory_order_acquire) == COMMANDS) {
+		command_free(c, command_extra(c));
+		return NB_E_AGAIN;
+	}
+	atomic_store_explicit(&t->commands[head % COMMANDS], c, memory_order_relaxed);
+	atomic_store_explicit(&t->command_head, head + 1, memory_order_release);
+	kick(t->command_fd);
+	return 0;
+}
+
+void run_tunnel_free(struct run_tunnel *t)
+{
+	struct command *c;
+
+	if (!t)
+		return;
+	if (t->running) {
+		atomic_store(&t->stop, true);
+		kick(t->command_fd);
+		pthread_join(t->thread, NULL);
+	}
+	while ((c = command_take(t)) != NULL)
+		command_free(c, command_extra(c));
+	wg_free(t->wg);
+	os_dgram_close(&t->udp);
+	os_close(&t->tun);
+	os_close(&t->command_fd);
+	os_close(&t->slot_fd);
+	if (t->slots)
+		nb_wipe(t->slots, SLOTS * t->slot_stride);
+	free(t->slots);
+	free(t->rx);
+	free(t->tx);
+	free(t);
+}
+
+uint16_t run_tunnel_port(const struct run_tunnel *t)
+{
+	return atomic_load(&t->port);
+}
+
+int run_tunnel_fd(const struct run_tunnel *t)
+{
+	return t->slot_fd;
+}
+
+/* A command with n bytes (or n prefixes) behind it. */
+static struct command *command_new(enum command_kind kind, const void *p, size_t n, size_t each)
+{
+	struct command *c = calloc(1, sizeof *c + n * each);
+
+	if (!c)
+		return NULL;
+	c->kind = kind;
+	c->n = n;
+	if (n)
+		memcpy(c->bytes, p, n * each);
+	return c;
+}
+
+static int put_key(struct run_tunnel *t, enum command_kind kind, const uint8_t key[NB_KEY_LEN], const void *p, size_t n)
+{
+	struct command *c = command_new(kind, p, n, sizeof(struct nb_prefix));
+
+	if (!c)
+		return NB_E_NOMEM;
+	memcpy(c->key, key, NB_KEY_LEN);
+	return command_put(t, c);
+}
+
+static int put_value(struct run_tunnel *t, enum command_kind kind, uint32_t value, bool flag)
+{
+	struct command *c = command_new(kind, NULL, 0, 1);
+
+	if (!c)
+		return NB_E_NOMEM;
+	c->value = value;
+	c->flag = flag;
+	return command_put(t, c);
+}
+
+static int put_server(struct run_tunnel *t, enum command_kind kind, const struct nb_endpoint *server)
+{
+	struct command *c = command_new(kind, NULL, 0, 1);
+
+	if (!c)
+		return NB_E_NOMEM;
+	c->to = *server;
+	return command_put(t, c);
+}
+
+int run_tunnel_peer_set(struct run_tunnel *t, const struct run_tunnel_peer *p)
+{
+	struct command *c = command_new(CMD_PEER_SET, p->allowed, p->nallowed, sizeof(struct nb_prefix));
+
+	if (!c)
+		return NB_E_NOMEM;
+	c->peer = *p;
+	c->peer.allowed = NULL;
+	return command_put(t, c);
+}
+
+int run_tunnel_peer_remove(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN])
+{
+	return put_key(t, CMD_PEER_REMOVE, key, NULL, 0);
+}
+
+int run_tunnel_peer_disallow(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN], const struct nb_prefix *prefixes, size_t n)
+{
+	return put_key(t, CMD_PEER_DISALLOW, key, prefixes, n);
+}
+
+int run_tunnel_peer_reset(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN])
+{
+	return put_key(t, CMD_PEER_RESET, key, NULL, 0);
+}
+
+int run_tunnel_endpoint(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN], const struct wg_ep *ep, bool handshake)
+{
+	struct command *c = command_new(CMD_ENDPOINT, NULL, 0, 1);
+
+	if (!c)
+		return NB_E_NOMEM;
+	memcpy(c->key, key, NB_KEY_LEN);
+	c->ep = *ep;
+	c->flag = handshake;
+	return command_put(t, c);
+}
+
+int run_tunnel_send(struct run_tunnel *t, const struct nb_endpoint *to, const struct nb_addr *from, struct nb_bytes data)
+{
+	struct command *c = command_new(CMD_SEND, data.p, data.n, 1);
+
+	if (!c)
+		return NB_E_NOMEM;
+	c->to = *to;
+	if (from)
+		c->from = *from;
+	return command_put(t, c);
+}
+
+int run_tunnel_turn_add(struct run_tunnel *t, const struct nb_endpoint *server)
+{
+	return put_server(t, CMD_TURN_ADD, server);
+}
+
+int run_tunnel_turn_remove(struct run_tunnel *t, const struct nb_endpoint *server)
+{
+	return put_server(t, CMD_TURN_REMOVE, server);
+}
+
+int run_tunnel_deliver(struct run_tunnel *t, const struct wg_ep *from, struct nb_bytes data)
+{
+	struct command *c = command_new(CMD_DELIVER, data.p, data.n, 1);
+
+	if (!c)
+		return NB_E_NOMEM;
+	c->ep = *from;
+	return command_put(t, c);
+}
+
+int run_tunnel_set_private_key(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN])
+{
+	return put_key(t, CMD_PRIVATE_KEY, key, NULL, 0);
+}
+
+int run_tunnel_set_fwmark(struct run_tunnel *t, uint32_t fwmark)
+{
+	return put_value(t, CMD_FWMARK, fwmark, false);
+}
+
+int run_tunnel_set_port(struct run_tunnel *t, uint16_t port)
+{
+	return put_value(t, CMD_PORT, port, false);
+}
+
+int run_tunnel_wall_changed(struct run_tunnel *t)
+{
+	return put_value(t, CMD_WALL, 0, false);
+}
+
+int run_tunnel_stats(struct run_tunnel *t, uint32_t tag, bool allowed)
+{
+	int err;
+
+	if (t->stats_asked == STATS_WAITING)
+		return NB_E_AGAIN;
+	err = put_value(t, CMD_STATS, tag, allowed);
+	if (!err)
+		t->stats_asked++;
+	return err;
+}
+
+static void slot_release(struct run_tunnel *t)
+{
+	struct slot *s = slot_at(t, atomic_load_explicit(&t->slot_tail, memory_order_relaxed));
+
+	nb_wipe(s->m.stats.psk, NB_KEY_LEN);
+	t->holding = false;
+	atomic_fetch_add(&t->slot_tail, 1);
+	if (atomic_exchange(&t->wants_room, false))
+		kick(t->command_fd);
+}
+
+int run_tunnel_next(struct run_tunnel *t, struct run_tunnel_msg *m)
+{
+	unsigned tail;
+
+	if (t->holding)
+		slot_release(t);
+	tail = atomic_load_explicit(&t->slot_tail, memory_order_relaxed);
+	if (tail == atomic_load(&t->slot_head)) {
+		/* Empty: clear the signal, then look once more, for what came in between. */
+		unkick(t->slot_fd);
+		if (tail == atomic_load(&t->slot_head))
+			return 0;
+	}
+	*m = slot_at(t, tail)->m;
+	t->holding = true;
+	if (m->kind == RUN_TUNNEL_STATS_END)
+		t->stats_asked--;
+	return 1;
+}

@@ -1,0 +1,337 @@
+/* run_tunnel_test.c - two data-plane threads over loopback. Datagram socket pairs stand in for TUN, so no root is needed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "crypto/crypto.h"
+#include "os/clock.h"
+#include "os/dgram.h"
+#include "os/socket.h"
+#include "run/tunnel.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct node {
+	struct run_tunnel *t;
+	uint8_t priv[32], pub[32];
+	int inner;		/* our end of the socket pair */
+	uint8_t ip[4];
+	struct nb_endpoint at;
+};
+
+static void node_init(struct node *n, uint8_t last)
+{
+	struct run_tunnel_config cfg = { .mtu = 1280 };
+	int fds[2];
+
+	memset(n, 0, sizeof *n);
+	assert_int_equal(nbc_init(), 0);
+	nbc_keypair(n->priv, n->pub, nbc_random, NULL);
+	memcpy(cfg.private_key, n->priv, 32);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds), 0);
+	cfg.tun_fd = fds[0];
+	n->inner = fds[1];
+	assert_int_equal(run_tunnel_new(&n->t, &cfg), 0);
+	memcpy(n->ip, (uint8_t[]){ 10, 9, 0, last }, 4);
+	n->at = (struct nb_endpoint){ nb_addr4(0x7f000001), run_tunnel_port(n->t) };
+	assert_int_not_equal(n->at.port, 0);
+}
+
+static void node_fini(struct node *n)
+{
+	run_tunnel_free(n->t);
+	close(n->inner);
+}
+
+static void know(struct node *n, const struct node *other, bool endpoint)
+{
+	struct nb_prefix p = { .addr = { .family = 4 }, .len = 32 };
+	struct run_tunnel_peer s = { .allowed = &p, .nallowed = 1, .set_endpoint = endpoint };
+
+	memcpy(p.addr.ip, other->ip, 4);
+	memcpy(s.key, other->pub, 32);
+	s.ep = (struct wg_ep){ .kind = WG_EP_UDP, .remote = other->at };
+	assert_int_equal(run_tunnel_peer_set(n->t, &s), 0);
+}
+
+/* The next message of this kind within 5 s; others are passed over. */
+static void expect(struct node *n, enum run_tunnel_kind kind, struct run_tunnel_msg *m)
+{
+	struct nb_time end = nb_time_add(os_now(), 5 * NB_SEC);
+
+	for (;;) {
+		struct pollfd pf = { run_tunnel_fd(n->t), POLLIN, 0 };
+
+		while (run_tunnel_next(n->t, m))
+			if (m->kind == kind)
+				return;
+		if (nb_time_due(end, os_now()))
+			fail_msg("no message of kind %d", kind);
+		poll(&pf, 1, 200);
+	}
+}
+
+static void inner_send(struct node *from, const struct node *to, uint8_t tag, size_t n)
+{
+	uint8_t p[1400] = { 0x45 };
+
+	nb_put_be16(p + 2, (uint16_t)n);
+	memcpy(p + 12, from->ip, 4);
+	memcpy(p + 16, to->ip, 4);
+	p[20] = tag;
+	assert_int_equal(write(from->inner, p, n), n);
+}
+
+static void inner_expect(struct node *n, uint8_t tag, size_t len)
+{
+	struct pollfd pf = { n->inner, POLLIN, 0 };
+	uint8_t p[1500];
+
+	assert_int_equal(poll(&pf, 1, 5000), 1);
+	assert_int_equal(read(n->inner, p, sizeof p), len);
+	assert_int_equal(p[20], tag);
+}
+
+static void packets_and_events(void **state)
+{
+	struct node a, b;
+	struct run_tunnel_msg m;
+
+	(void)state;
+	node_init(&a, 1);
+	node_init(&b, 2);
+	know(&a, &b, true);
+	know(&b, &a, false);
+	inner_send(&a, &b, 1, 100);
+	inner_expect(&b, 1, 100);
+	inner_send(&b, &a, 2, 1280);
+	inner_expect(&a, 2, 1280);
+	expect(&a, RUN_TUNNEL_EVENT, &m);
+	assert_int_equal(m.event, WG_EV_HANDSHAKE);
+	assert_memory_equal(m.key, b.pub, 32);
+	expect(&b, RUN_TUNNEL_EVENT, &m);
+	for (int i = 0; i < 50; i++)
+		inner_send(&a, &b, (uint8_t)(100 + i), 60);
+	for (int i = 0; i < 50; i++)
+		inner_expect(&b, (uint8_t)(100 + i), 60);
+
+	/* b learned where a is */
+	assert_int_equal(run_tunnel_stats(b.t, 77, true), 0);
+	expect(&b, RUN_TUNNEL_STATS, &m);
+	assert_int_equal(m.tag, 77);
+	assert_memory_equal(m.key, a.pub, 32);
+	assert_int_equal(m.stats.ep.kind, WG_EP_UDP);
+	assert_true(nb_endpoint_eq(&m.stats.ep.remote, &a.at));
+	assert_int_equal(m.stats.rx_bytes, 148 + 144 + 50 * 96);
+	assert_true(m.stats.last_handshake.ns > 0);
+	expect(&b, RUN_TUNNEL_ALLOWED, &m);
+	assert_int_equal(m.nprefixes, 1);
+	assert_memory_equal(m.prefixes[0].addr.ip, a.ip, 4);
+	expect(&b, RUN_TUNNEL_STATS_END, &m);
+	assert_int_equal(m.tag, 77);
+	assert_int_equal(m.counters.wg.bad_transport, 0);
+
+	/* too long for the tunnel: dropped, counted, nothing else harmed */
+	inner_send(&a, &b, 3, 1281);
+	inner_send(&a, &b, 4, 60);
+	inner_expect(&b, 4, 60);
+	assert_int_equal(run_tunnel_stats(a.t, 1, false), 0);
+	expect(&a, RUN_TUNNEL_STATS_END, &m);
+	assert_int_equal(m.counters.tun_errors, 1);
+
+	/* removed: packets have no route */
+	assert_int_equal(run_tunnel_peer_remove(a.t, b.pub), 0);
+	assert_int_equal(run_tunnel_stats(a.t, 2, false), 0);
+	expect(&a, RUN_TUNNEL_STATS_END, &m);
+	inner_send(&a, &b, 5, 60);
+	usleep(50000);
+	assert_int_equal(run_tunnel_stats(a.t, 3, false), 0);
+	expect(&a, RUN_TUNNEL_STATS_END, &m);
+	assert_int_equal(m.counters.wg.no_route, 1);
+	node_fini(&a);
+	node_fini(&b);
+}
+
+static void other_datagrams(void **state)
+{
+	struct node a, b;
+	struct run_tunnel_msg m;
+	/* A STUN success response whose type byte and zero byte look like WireGuard's, and its length says so */
+	uint8_t stun[20] = { 0x01, 0x01, 0, 0, 0x21, 0x12, 0xa4, 0x42, 9 }, punch[2] = { 1, 2 }, channel[4 + 32] = { 0x40, 1, 0, 32, 4 };
+
+	(void)state;
+	node_init(&a, 1);
+	node_init(&b, 2);
+	assert_int_equal(run_tunnel_send(a.t, &b.at, NULL, nb_bytes(stun, sizeof stun)), 0);
+	expect(&b, RUN_TUNNEL_DGRAM, &m);
+	assert_int_equal(m.data.n, 20);
+	assert_memory_equal(m.data.p, stun, 20);
+	assert_true(nb_endpoint_eq(&m.from, &a.at));
+	assert_true(nb_endpoint_eq(&m.to, &b.at));
+	/* answered from the address it came to */
+	assert_int_equal(run_tunnel_send(b.t, &m.from, &m.to.addr, nb_bytes(punch, sizeof punch)), 0);
+	expect(&a, RUN_TUNNEL_DGRAM, &m);
+	assert_int_equal(m.data.n, 2);
+
+	/* ChannelData from nobody we know goes up; from a TURN server it is the device's */
+	assert_int_equal(run_tunnel_send(a.t, &b.at, NULL, nb_bytes(channel, sizeof channel)), 0);
+	expect(&b, RUN_TUNNEL_DGRAM, &m);
+	assert_int_equal(m.data.n, sizeof channel);
+	assert_int_equal(run_tunnel_turn_add(b.t, &a.at), 0);
+	assert_int_equal(run_tunnel_stats(b.t, 1, false), 0);
+	expect(&b, RUN_TUNNEL_STATS_END, &m);
+	assert_int_equal(run_tunnel_send(a.t, &b.at, NULL, nb_bytes(channel, sizeof channel)), 0);
+	channel[4] = 9;
+	assert_int_equal(run_tunnel_send(a.t, &b.at, NULL, nb_bytes(channel, sizeof channel)), 0);
+	expect(&b, RUN_TUNNEL_DGRAM, &m);
+	assert_int_equal(m.data.p[4], 9);
+	assert_int_equal(run_tunnel_stats(b.t, 2, false), 0);
+	expect(&b, RUN_TUNNEL_STATS_END, &m);
+	assert_int_equal(m.counters.wg.bad_transport, 1);
+	node_fini(&a);
+	node_fini(&b);
+}
+
+/* A session through a TURN server (the test) on both sides' channels, and through a relay stream. */
+static void relayed(void **state)
+{
+	struct node a, b;
+	struct os_dgram_pair server;
+	struct run_tunnel_msg m;
+	struct wg_ep turn = { .kind = WG_EP_TURN, .id = 0x4000 }, stream = { .kind = WG_EP_STREAM, .id = 5 };
+	uint8_t buf[2000];
+	int got = 0;
+
+	(void)state;
+	node_init(&a, 1);
+	node_init(&b, 2);
+	assert_int_equal(os_dgram_open(&server, 0, 0), 0);
+	turn.remote = (struct nb_endpoint){ nb_addr4(0x7f000001), server.port };
+	know(&a, &b, false);
+	know(&b, &a, false);
+	assert_int_equal(run_tunnel_turn_add(a.t, &turn.remote), 0);
+	assert_int_equal(run_tunnel_turn_add(b.t, &turn.remote), 0);
+	inner_send(&a, &b, 1, 60);
+	expect(&a, RUN_TUNNEL_EVENT, &m);
+	assert_int_equal(m.event, WG_EV_WANTED);
+	assert_int_equal(run_tunnel_endpoint(a.t, b.pub, &turn, false), 0);
+	for (int i = 0; i < 40 && !got; i++) {
+		struct pollfd pf[2] = { { server.fd4, POLLIN, 0 }, { b.inner, POLLIN, 0 } };
+		struct nb_dgram d = { .p = buf, .cap = sizeof buf };
+
+		poll(pf, 2, 200);
+		got = pf[1].revents != 0;
+		if (pf[0].revents && os_dgram_recv(server.fd4, server.port, &d, 1)) {
+			assert_int_equal(nb_get_be16(buf), 0x4000);
+			assert_int_equal(nb_get_be16(buf + 2), d.n - 4);
+			d.to.addr = nb_addr4(0x7f000001);
+			d.to.port = nb_endpoint_eq(&d.from, &a.at) ? b.at.port : a.at.port;
+			memset(&d.from, 0, sizeof d.from);
+			assert_int_equal(os_dgram_send(server.fd4, &d, 1), 1);
+		}
+	}
+	inner_expect(&b, 1, 60);
+
+	/* The same session over a stream: messages come up, and are handed in. */
+	assert_int_equal(run_tunnel_endpoint(a.t, b.pub, &stream, false), 0);
+	assert_int_equal(run_tunnel_stats(a.t, 1, false), 0);
+	expect(&a, RUN_TUNNEL_STATS_END, &m);
+	inner_send(&a, &b, 2, 60);
+	expect(&a, RUN_TUNNEL_STREAM, &m);
+	assert_int_equal(m.ep.id, 5);
+	assert_int_equal(m.data.n, 96);
+	assert_int_equal(run_tunnel_deliver(b.t, &stream, m.data), 0);
+	inner_expect(&b, 2, 60);
+	os_dgram_close(&server);
+	node_fini(&a);
+	node_fini(&b);
+}
+
+/* More answers than the ring has room for: none is lost. */
+static void many_peers(void **state)
+{
+	enum { N = 700 };
+	struct node a;
+	struct run_tunnel_msg m;
+	uint8_t key[32];
+	unsigned seen = 0, ends = 0, tags = 0;
+	struct nb_time end;
+
+	(void)state;
+	node_init(&a, 1);
+	for (int i = 0; i < N; i++) {
+		struct run_tunnel_peer s = { .set_keepalive = true, .keepalive = (uint16_t)i };
+
+		nbc_random(NULL, key, 32);
+		nbc_x25519_base(s.key, key);
+		while (run_tunnel_peer_set(a.t, &s) == NB_E_AGAIN)
+			usleep(1000);
+	}
+	for (uint32_t i = 0; i < 8; i++)
+		assert_int_equal(run_tunnel_stats(a.t, i, false), 0);
+	assert_int_equal(run_tunnel_stats(a.t, 8, false), NB_E_AGAIN);
+	usleep(100000);
+	end = nb_time_add(os_now(), 10 * NB_SEC);
+	while (ends < 8 && nb_time_before(os_now(), end)) {
+		struct pollfd pf = { run_tunnel_fd(a.t), POLLIN, 0 };
+
+		while (run_tunnel_next(a.t, &m)) {
+			seen += m.kind == RUN_TUNNEL_STATS;
+			if (m.kind == RUN_TUNNEL_STATS_END) {
+				assert_int_equal(m.tag, ends++);
+				tags++;
+			}
+		}
+		poll(&pf, 1, 100);
+	}
+	assert_int_equal(ends, 8);
+	assert_int_equal(seen, 8 * N);
+	assert_int_equal(run_tunnel_stats(a.t, 8, false), 0);
+	node_fini(&a);
+}
+
+static void ports(void **state)
+{
+	struct node a, b;
+	struct run_tunnel_msg m;
+	uint16_t old;
+
+	(void)state;
+	node_init(&a, 1);
+	node_init(&b, 2);
+	know(&a, &b, true);
+	know(&b, &a, true);
+	inner_send(&a, &b, 1, 60);
+	inner_expect(&b, 1, 60);
+	old = a.at.port;
+	assert_int_equal(run_tunnel_set_port(a.t, b.at.port), 0);
+	expect(&a, RUN_TUNNEL_PORT, &m);
+	assert_int_equal(m.err, NB_E_BUSY);
+	assert_int_equal(m.port, old);
+	assert_int_equal(run_tunnel_set_port(a.t, 0), 0);
+	expect(&a, RUN_TUNNEL_PORT, &m);
+	assert_int_equal(m.err, 0);
+	assert_int_equal(run_tunnel_port(a.t), m.port);
+	/* b follows */
+	inner_send(&a, &b, 2, 60);
+	inner_expect(&b, 2, 60);
+	inner_send(&b, &a, 3, 60);
+	inner_expect(&a, 3, 60);
+	node_fini(&a);
+	node_fini(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(packets_and_events), cmocka_unit_test(other_datagrams), cmocka_unit_test(relayed),
+		cmocka_unit_test(many_peers), cmocka_unit_test(ports),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -15,6 +15,7 @@ void ice_config_default(struct ice_config *cfg)
 	*cfg = (struct ice_config){
 		.check_ms = 200,
 		.pace_ms = 5,
+		.hold_ms = 100,
 		.keepalive_ms = 4000,
 		.disconnected_ms = 6000,
 		.failed_ms = 6000,
@@ -193,6 +194,17 @@ static int grow_pairs(struct ice_agent *a)
 	return 0;
 }
 
+static struct nb_time first_check(const struct ice_agent *a, unsigned remote, struct nb_time now)
+{
+	struct nb_time held = nb_time_add_ms(a->started, a->cfg.hold_ms);
+
+	if (a->selected >= 0)
+		return NB_TIME_NEVER;
+	if (a->controlling || a->remotes[remote].type == ICE_PRFLX || nb_time_before(held, now))
+		return now;
+	return held;
+}
+
 static int pair_add(struct ice_agent *a, unsigned local, unsigned remote, struct nb_time now)
 {
 	struct ice_pair *p;
@@ -205,7 +217,7 @@ static int pair_add(struct ice_agent *a, unsigned local, unsigned remote, struct
 		.local = (uint8_t)local,
 		.label = (uint8_t)local,
 		.remote = (uint8_t)remote,
-		.next = a->selected < 0 ? now : NB_TIME_NEVER,
+		.next = first_check(a, remote, now),
 	};
 	rank_pair(a, p);
 	return 0;

@@ -101,6 +101,9 @@ struct ice_config {
 	/* Milliseconds; ice_config_default() fills in what the specification says. */
 	unsigned check_ms;		/* between checks of one pair: 200 */
 	unsigned pace_ms;		/* between any two checks of one agent: 5 */
+	unsigned hold_ms;		/* controlled side: before its first own checks, 100. They would overtake
+					 * our signalled candidates, and stock then waits a second because it
+					 * takes us for peer-reflexive */
 	unsigned keepalive_ms;		/* 4000; as in stock a request goes out every half of it */
 	unsigned disconnected_ms;	/* silence until ICE_EV_DISCONNECTED: 6000 */
 	unsigned failed_ms;		/* further silence until ICE_EV_FAILED: 6000; checking gives up

@@ -455,6 +455,25 @@ static void controlled_selects(void **state)
 	ice_free(a);
 }
 
+/* The controlled side holds its own checks for 100 ms, but answers, and checks what was checked. */
+static void controlled_holds(void **state)
+{
+	(void)state;
+	begin(false);
+	assert_int_equal(local(HOST, 0), 0);
+	assert_int_equal(remote(R_HOST), 0);
+	assert_int_equal(remote(R_SRFLX), 0);
+	later(99);
+	assert_int_equal(flush(), 0);
+	assert_int_equal(request(A_SRFLX, 0, (struct ask){ 0 }), 0);
+	assert_true(output());
+	assert_int_equal(msg.cls, STUN_SUCCESS);
+	next_check(A_SRFLX, 0);
+	assert_int_equal(flush(), 0);
+	next_check(A_HOST, 5);
+	ice_free(a);
+}
+
 /* ---- Liveness ---- */
 
 static void connect_host(bool controlling)
@@ -561,7 +580,7 @@ static void refuses(void **state)
 	assert_int_equal(ice_stats(a)->dropped, 5);
 
 	assert_int_equal(remote(R_HOST), 0);
-	next_check(A_HOST, 10);
+	next_check(A_HOST, 100);
 	assert_int_equal(answer(A_SRFLX, THEIR_PWD, 0), NB_E_NOTFOUND);	/* not where it was sent */
 	assert_int_equal(answer(A_HOST, NULL, 0), NB_E_AUTH);
 	assert_int_equal(answer(A_HOST, OUR_PWD, 0), NB_E_AUTH);
@@ -810,7 +829,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(stock_controls_us), cmocka_unit_test(our_check),
 		cmocka_unit_test(acceptance_waits), cmocka_unit_test(direct_beats_relay),
-		cmocka_unit_test(nomination_lost), cmocka_unit_test(controlled_selects),
+		cmocka_unit_test(nomination_lost), cmocka_unit_test(controlled_selects), cmocka_unit_test(controlled_holds),
 		cmocka_unit_test(keepalive), cmocka_unit_test(silence), cmocka_unit_test(consent_ends),
 		cmocka_unit_test(refuses), cmocka_unit_test(credentials_needed), cmocka_unit_test(relay_only),
 		cmocka_unit_test(role_conflicts), cmocka_unit_test(learned_candidates), cmocka_unit_test(caps),

@@ -381,9 +381,13 @@ bool nbc_tls_wants_feed(const struct nbc_tls *t)
 	return state_has(t, BR_SSL_RECVREC);
 }
 
-bool nbc_tls_writable(const struct nbc_tls *t)
+size_t nbc_tls_room(const struct nbc_tls *t)
 {
-	return state_has(t, BR_SSL_SENDAPP);
+	size_t room = 0;
+
+	if (state_has(t, BR_SSL_SENDAPP))
+		br_ssl_engine_sendapp_buf(t->eng, &room);
+	return room;
 }
 
 bool nbc_tls_open(struct nbc_tls *t)
@@ -427,6 +431,8 @@ int nbc_tls_error(const struct nbc_tls *t)
 
 	if (e == 0)
 		return 0;
+	if (t->not_tls)
+		return NB_E_PROTO;
 	if (e >= BR_ERR_X509_OK && e <= BR_ERR_X509_NOT_TRUSTED)
 		return NB_E_AUTH;
 	if (e >= BR_ERR_RECV_FATAL_ALERT) {

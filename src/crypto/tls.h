@@ -70,8 +70,8 @@ size_t nbc_tls_read(struct nbc_tls *t, void *out, size_t cap);		/* for the progr
 bool nbc_tls_wants_pull(const struct nbc_tls *t);
 /* Ready for bytes from the network. */
 bool nbc_tls_wants_feed(const struct nbc_tls *t);
-/* The program may write. */
-bool nbc_tls_writable(const struct nbc_tls *t);
+/* Bytes nbc_tls_write would take now. */
+size_t nbc_tls_room(const struct nbc_tls *t);
 
 /* The handshake is complete (stays true after the connection is closed). */
 bool nbc_tls_open(struct nbc_tls *t);

@@ -27,7 +27,7 @@ struct run_loop {
 	struct nb_time armed;	/* what timer_fd is set to */
 	struct run_timer *heap;
 	struct nb_list deferred;
-	bool stopped;
+	bool stopped, once;
 };
 
 _Static_assert(sizeof(ev_io) <= sizeof(union run_watcher), "run_watcher too small");
@@ -115,18 +115,21 @@ void run_timer_set(struct run_timer *t, struct nb_time at)
 		t->loop->heap = heap_merge(t->loop->heap, t);
 }
 
-static void run_due_timers(struct run_loop *l)
+/* Returns how many fired. */
+static int run_due_timers(struct run_loop *l)
 {
 	struct nb_time now;
 	struct run_timer *t;
+	int n = 0;
 
 	if (!l->heap)
-		return;
+		return 0;
 	now = os_now();
-	for (int n = 0; n < ROUND_MAX && (t = l->heap) && nb_time_due(t->at, now); n++) {
+	for (; n < ROUND_MAX && (t = l->heap) && nb_time_due(t->at, now); n++) {
 		run_timer_stop(t);
 		t->fn(t->ctx, now);
 	}
+	return n;
 }
 
 static void arm_timer_fd(struct run_loop *l)
@@ -178,14 +181,18 @@ void run_defer_cancel(struct run_defer *d)
 	nb_list_del(&d->node);
 }
 
-static void run_deferred(struct run_loop *l)
+/* Returns how many ran. */
+static int run_deferred(struct run_loop *l)
 {
-	for (int n = 0; n < ROUND_MAX && !nb_list_empty(&l->deferred); n++) {
+	int n = 0;
+
+	for (; n < ROUND_MAX && !nb_list_empty(&l->deferred); n++) {
 		struct run_defer *d = nb_container(l->deferred.next, struct run_defer, node);
 
 		nb_list_del(&d->node);
 		d->fn(d->ctx);
 	}
+	return n;
 }
 
 /* --- the loop ------------------------------------------------------------------------------ */
@@ -198,11 +205,12 @@ static void on_idle(struct ev_loop *ev, ev_idle *w, int revents)
 static void on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
 {
 	struct run_loop *l = w->data;
+	int ran = run_due_timers(l);
 
 	(void)revents;
-	run_due_timers(l);
-	run_deferred(l);
-	if (l->stopped || !nb_list_empty(&l->deferred))
+	ran += run_deferred(l);
+	/* A single round that did something is over. */
+	if (l->stopped || (l->once && ran) || !nb_list_empty(&l->deferred))
 		ev_idle_start(ev, &l->idle);
 	else
 		ev_idle_stop(ev, &l->idle);
@@ -266,7 +274,11 @@ void run_loop_once(struct run_loop *l, struct nb_time deadline)
 
 	run_timer_init(&t, l, once_due, NULL);
 	run_timer_set(&t, deadline);
+	l->once = true;
 	ev_run(l->ev, EVRUN_ONCE);
+	l->once = false;
+	run_due_timers(l);
+	run_deferred(l);
 	run_timer_stop(&t);
 }
 

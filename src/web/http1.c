@@ -40,6 +40,7 @@ struct web_http1 {
 	size_t n_headers;
 	struct nb_bytes target;
 	int refuse;		/* status the parser callbacks decided on */
+	void *upgrade_user;
 	bool keep_alive, complete, upgrade, shutdown, running;
 };
 
@@ -122,6 +123,7 @@ static void respond(struct web_call *call, const struct web_response *res)
 	if (h->shutdown)
 		h->keep_alive = false;
 	write_response(h, res, nb_bytes_eq_str(call->req.method, "HEAD"));
+	h->upgrade_user = call->user;
 	drop_call(h);
 	if (res->status == 101 && h->upgrade) {
 		h->state = ST_UPGRADED;
@@ -596,10 +598,11 @@ void web_http1_shutdown(struct web_http1 *h)
 		close_soon(h);
 }
 
-bool web_http1_upgraded(const struct web_http1 *h, struct nb_bytes *rest)
+bool web_http1_upgraded(const struct web_http1 *h, void **user, struct nb_bytes *rest)
 {
 	if (h->state != ST_UPGRADED || h->sent != h->out.n)
 		return false;
+	*user = h->upgrade_user;
 	*rest = nb_buf_view(&h->in);
 	return true;
 }

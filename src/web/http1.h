@@ -42,8 +42,8 @@ void web_http1_timer(struct web_http1 *h, struct nb_time now);
 bool web_http1_done(const struct web_http1 *h);
 /* No more keep-alive: done after the current request, at once when idle. */
 void web_http1_shutdown(struct web_http1 *h);
-/* A 101 answer was given and is completely sent: the connection speaks something else from here. *rest gets the
- * bytes that came behind the request; valid until web_http1_free. */
-bool web_http1_upgraded(const struct web_http1 *h, struct nb_bytes *rest);
+/* A 101 answer was given and is completely sent: the connection speaks something else from here. *user gets the
+ * call's user pointer, *rest the bytes that came behind the request; valid until web_http1_free. */
+bool web_http1_upgraded(const struct web_http1 *h, void **user, struct nb_bytes *rest);
 
 #endif

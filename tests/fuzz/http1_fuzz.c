@@ -34,6 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct web_http1_config cfg;
 	struct web_http1 *h;
 	struct nb_bytes rest;
+	void *user;
 	uint8_t out[300];
 	size_t step;
 
@@ -54,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (web_http1_output(h, out, sizeof out, (struct nb_time){ 0 }))
 		;
 	/* Something must have ended it: the client, a refusal, an upgrade, or the idle timer. */
-	if (!web_http1_done(h) && !web_http1_upgraded(h, &rest))
+	if (!web_http1_done(h) && !web_http1_upgraded(h, &user, &rest))
 		abort();
 	web_http1_free(h);
 	return 0;

@@ -295,9 +295,10 @@ static void test_upgrade(void **state)
 {
 	struct web_http1 *h = start();
 	struct nb_bytes rest;
+	void *user;
 
 	(void)state;
-	assert_false(web_http1_upgraded(h, &rest));
+	assert_false(web_http1_upgraded(h, &user, &rest));
 	/* h2c is declined by an ordinary answer. */
 	assert_non_null(strstr(feed(h, "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
 				       "Content-Length: 2\r\n\r\nhi"), "HTTP/1.1 200 OK"));
@@ -305,10 +306,10 @@ static void test_upgrade(void **state)
 	web_http1_input(h, nb_bytes_str("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n"
 					"Upgrade: WebSocket\r\nSec-WebSocket-Key: x\r\n\r\nframes"), at(0));
 	assert_int_equal(seen.upgrades, 1);
-	assert_false(web_http1_upgraded(h, &rest));
+	assert_false(web_http1_upgraded(h, &user, &rest));
 	assert_string_equal(drain(h), "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n"
 				      "connection: Upgrade\r\n\r\n");
-	assert_true(web_http1_upgraded(h, &rest));
+	assert_true(web_http1_upgraded(h, &user, &rest));
 	assert_true(nb_bytes_eq_str(rest, "frames"));
 	assert_false(web_http1_wants_input(h));
 	web_http1_free(h);

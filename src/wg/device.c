@@ -392,12 +392,22 @@ static int respond(struct wg_dev *d, struct wg_peer *p, struct wg_noise *n, cons
 	return 0;
 }
 
+/* Stock sends two initiations with one time stamp at once when it gets a path (its clock stamp is coarse),
+ * and only the second has live state there (spec/peer-connection.md 4.4). A different initiation with the
+ * stamp of the last one is taken if it comes right behind it, once: replaying the pair gains nothing. */
+static bool is_twin(const struct wg_peer *p, const uint8_t tai[WG_TAI], const uint8_t *msg, struct nb_time now)
+{
+	return !p->twin_consumed && !memcmp(tai, p->last_tai, WG_TAI) &&
+	       memcmp(msg + WG_INI_EPHEMERAL, p->last_ephemeral, sizeof p->last_ephemeral) &&
+	       nb_time_diff(now, p->last_consumed) < WG_INITIATION_GAP;
+}
+
 static void initiation_in(struct wg_dev *d, const struct wg_pkt *k, struct nb_time now)
 {
 	struct wg_noise n;
 	struct wg_peer *p = NULL;
 	uint8_t pub[32], tai[WG_TAI];
-	bool ok = false;
+	bool ok = false, twin;
 
 	if (d->control_n == WG_CONTROLS)
 		return;
@@ -406,10 +416,13 @@ static void initiation_in(struct wg_dev *d, const struct wg_pkt *k, struct nb_ti
 	p = wg_peer_find(d, pub);
 	if (!p || wg_consume_initiation(&n, tai, &p->remote, k->p))
 		goto out;
-	if (p->ever_consumed && (memcmp(tai, p->last_tai, WG_TAI) <= 0 ||
-				 nb_time_diff(now, p->last_consumed) < WG_INITIATION_GAP))
+	twin = p->ever_consumed && is_twin(p, tai, k->p, now);
+	if (p->ever_consumed && !twin && (memcmp(tai, p->last_tai, WG_TAI) <= 0 ||
+					  nb_time_diff(now, p->last_consumed) < WG_INITIATION_GAP))
 		goto out;
+	p->twin_consumed = twin;
 	memcpy(p->last_tai, tai, WG_TAI);
+	memcpy(p->last_ephemeral, k->p + WG_INI_EPHEMERAL, sizeof p->last_ephemeral);
 	p->last_consumed = now;
 	p->ever_consumed = true;
 	p->rx_bytes += k->n;

@@ -302,6 +302,8 @@ struct wg_peer {
 	uint32_t noise_index;
 	struct wg_keypair *current, *previous, *next;
 	uint8_t last_tai[WG_TAI];	/* of the newest initiation consumed */
+	uint8_t last_ephemeral[32];	/* of the same */
+	bool twin_consumed;		/* it was the second with this stamp */
 	struct nb_time last_consumed, last_sent_handshake, last_wanted;
 	bool ever_consumed, ever_sent_handshake, ever_wanted;
 	struct wg_cookie_jar jar;

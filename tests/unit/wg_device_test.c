@@ -341,6 +341,47 @@ static void replayed_initiation(void **state)
 	help_unpair(&a, &b);
 }
 
+/* Stock's two initiations with one stamp: the second is the one that counts. A third is a replay. */
+static void twin_initiations(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m, out;
+	struct nb_wall stamp;
+
+	(void)state;
+	help_pair(&a, &b);
+	stamp = a.d->tai_last;
+	for (int i = 0; i < 3; i++) {
+		struct nb_time when = at(0.001 * i);
+
+		wg_peer_reset(a.d, a.peer);
+		a.peer->ever_sent_handshake = false;
+		a.d->tai_last = stamp;
+		wg_peer_handshake(a.d, a.peer, false, when);
+		assert_true(help_output(&a, &m, when));
+		help_deliver(&a, &b, &m, when);
+		assert_int_equal(help_output(&b, &out, when), i < 2);
+		if (i == 1)
+			help_deliver(&b, &a, &out, when);
+	}
+	help_unpair(&a, &b);
+
+	/* Too late, the same stamp is a replay like any other. */
+	help_pair(&a, &b);
+	stamp = a.d->tai_last;
+	for (int i = 0; i < 2; i++) {
+		wg_peer_reset(a.d, a.peer);
+		a.peer->ever_sent_handshake = false;
+		a.d->tai_last = stamp;
+		wg_set_wall(a.d, at(i), HELP_WALL);
+		wg_peer_handshake(a.d, a.peer, false, at(i));
+		assert_true(help_output(&a, &m, at(i)));
+		help_deliver(&a, &b, &m, at(i));
+		assert_int_equal(help_output(&b, &out, at(i)), i == 0);
+	}
+	help_unpair(&a, &b);
+}
+
 /* Under load a stranger must first show that its address is real. */
 static void cookies_under_load(void **state)
 {
@@ -540,6 +581,7 @@ int main(void)
 		cmocka_unit_test(crossed_handshakes),
 		cmocka_unit_test(old_keys_linger),
 		cmocka_unit_test(replayed_initiation),
+		cmocka_unit_test(twin_initiations),
 		cmocka_unit_test(cookies_under_load),
 		cmocka_unit_test(stamps_always_grow),
 		cmocka_unit_test(keys_and_peers),

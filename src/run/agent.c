@@ -845,8 +845,10 @@ static void on_later(void *ctx)
 		if (client_mgmt_logout(a->mgmt, os_now()))
 			run_timer_set(&a->limit, os_now());
 	} else if (a->purpose == UP && a->refused) {
-		snprintf(message, sizeof message, "%s", a->refused_message);
+		snprintf(message, sizeof message, "management does not accept this peer, it was removed or its login has "
+			 "expired (%.120s): run netbird up, with --setup-key to join anew", a->refused_message);
 		session_stop(a);
+		nb_warn("%s", message);
 		a->cfg.engine(a->cfg.arg, CLIENT_ENGINE_NEEDS_LOGIN, message);
 	} else if (a->purpose == UP && a->later_stop) {
 		memcpy(message, a->why, sizeof message);

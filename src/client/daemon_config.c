@@ -62,7 +62,8 @@ static void deny(struct grpc_call *call, const char *summary, const char *comman
 	st.n_details = 1;
 	proto_pack(&outer, &st);
 	meta = (struct grpc_meta){ nb_bytes_str("grpc-status-details-bin"), nb_buf_view(&outer) };
-	grpc_call_finish_meta(call, GRPC_PERMISSION_DENIED, message, &meta, outer.err ? 0 : 1);
+	if (grpc_call_finish_meta(call, GRPC_PERMISSION_DENIED, message, &meta, outer.err ? 0 : 1))
+		grpc_call_finish(call, GRPC_PERMISSION_DENIED, message);
 	nb_buf_fini(&inner);
 	nb_buf_fini(&outer);
 }

@@ -120,8 +120,9 @@ bool grpc_meta_valid(const struct grpc_meta *m)
 	for (size_t i = 0; i < m->name.n; i++)
 		if (!name_char(m->name.p[i]))
 			return false;
+	/* gRPC's own names are not the program's business, except the one that carries error details. */
 	if (m->name.n >= 5 && memcmp(m->name.p, "grpc-", 5) == 0)
-		return false;
+		return nb_bytes_eq_str(m->name, "grpc-status-details-bin");
 	if (is_bin(m->name))
 		return true;
 	for (size_t i = 0; i < m->value.n; i++)

@@ -43,7 +43,7 @@ struct session {
 	bool has_remote;			/* the peer named its session */
 	uint8_t remote[CLIENT_SESSION_LEN];
 	bool turn;				/* TURN candidates take part */
-	struct ice_candidate announce[ICE_LOCAL_MAX];
+	struct ice_candidate *announce;		/* ours, to be signalled; kept to repeat them */
 	unsigned nannounce, announced;
 	struct nb_addr peers[ICE_REMOTE_MAX];	/* addresses for permissions */
 	unsigned npeers;
@@ -285,6 +285,7 @@ static void end_session(struct client_conn *c, struct nb_time now)
 		return;
 	ice_demux_del(c->cfg.demux, s->agent);
 	ice_free(s->agent);
+	free(s->announce);
 	free(s);
 	c->session = NULL;
 	new_session_id(c);
@@ -428,14 +429,26 @@ static void ice_message(struct client_conn *c, const struct client_signal_msg *m
 
 /* ---- What the agent reports ---- */
 
+static void announce(struct session *s, const struct ice_candidate *cand)
+{
+	struct ice_candidate *p;
+
+	if (s->nannounce == ICE_LOCAL_MAX)
+		return;
+	p = realloc(s->announce, (s->nannounce + 1) * sizeof *p);
+	if (!p)
+		return;
+	s->announce = p;
+	p[s->nannounce++] = *cand;
+}
+
 static void agent_event(struct client_conn *c, const struct ice_event *ev, struct nb_time now)
 {
 	struct session *s = c->session;
 
 	switch (ev->type) {
 	case ICE_EV_CANDIDATE:
-		if (s->nannounce < ICE_LOCAL_MAX)
-			s->announce[s->nannounce++] = ev->candidate;
+		announce(s, &ev->candidate);
 		break;
 	case ICE_EV_CONNECTED:
 		gain_path(c, &ev->pair, now);

@@ -71,9 +71,32 @@ void ice_free(struct ice_agent *a)
 {
 	if (!a)
 		return;
+	free(a->locals);
+	free(a->remotes);
 	free(a->pairs);
+	free(a->answers);
 	nb_wipe(a, sizeof *a);
 	free(a);
+}
+
+int ice_grow(void *table, unsigned *cap, unsigned n, unsigned max, size_t size)
+{
+	unsigned want = *cap ? *cap * 2 : 4;
+	void *p;
+
+	if (n < *cap)
+		return 0;
+	if (n >= max)
+		return NB_E_FULL;
+	if (want > max)
+		want = max;
+	memcpy(&p, table, sizeof p);
+	p = realloc(p, want * size);
+	if (!p)
+		return NB_E_NOMEM;
+	memcpy(table, &p, sizeof p);
+	*cap = want;
+	return 0;
 }
 
 enum ice_state ice_state(const struct ice_agent *a)
@@ -175,25 +198,6 @@ static void rank_pair(const struct ice_agent *a, struct ice_pair *p)
 	p->priority = a->controlling ? ice_pair_priority(local, remote) : ice_pair_priority(remote, local);
 }
 
-static int grow_pairs(struct ice_agent *a)
-{
-	unsigned cap = a->pairs_cap ? a->pairs_cap * 2 : 8;
-	struct ice_pair *p;
-
-	if (a->npairs < a->pairs_cap)
-		return 0;
-	if (a->npairs == ICE_PAIRS_MAX)
-		return NB_E_FULL;
-	if (cap > ICE_PAIRS_MAX)
-		cap = ICE_PAIRS_MAX;
-	p = realloc(a->pairs, cap * sizeof *p);
-	if (!p)
-		return NB_E_NOMEM;
-	a->pairs = p;
-	a->pairs_cap = cap;
-	return 0;
-}
-
 static struct nb_time first_check(const struct ice_agent *a, unsigned remote, struct nb_time now)
 {
 	struct nb_time held = nb_time_add_ms(a->started, a->cfg.hold_ms);
@@ -208,7 +212,7 @@ static struct nb_time first_check(const struct ice_agent *a, unsigned remote, st
 static int pair_add(struct ice_agent *a, unsigned local, unsigned remote, struct nb_time now)
 {
 	struct ice_pair *p;
-	int err = grow_pairs(a);
+	int err = ice_grow(&a->pairs, &a->pairs_cap, a->npairs, ICE_PAIRS_MAX, sizeof *a->pairs);
 
 	if (err)
 		return err;
@@ -302,6 +306,7 @@ int ice_add_local(struct ice_agent *a, const struct ice_candidate *c, struct nb_
 {
 	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	struct ice_local *l;
+	int err;
 
 	if (!address_valid(&c->at) || c->type == ICE_PRFLX || (c->type == ICE_RELAY) != (c->via > 0))
 		return NB_E_ARG;
@@ -309,8 +314,9 @@ int ice_add_local(struct ice_agent *a, const struct ice_candidate *c, struct nb_
 		return 0;
 	if (local_known(a, c))
 		return NB_E_EXISTS;
-	if (a->nlocals == ICE_LOCAL_MAX)
-		return NB_E_FULL;
+	err = ice_grow(&a->locals, &a->locals_cap, a->nlocals, ICE_LOCAL_MAX, sizeof *a->locals);
+	if (err)
+		return err;
 	l = &a->locals[a->nlocals];
 	*l = (struct ice_local){ .c = *c };
 	memcpy(l->c.ufrag, a->local_ufrag, sizeof l->c.ufrag);
@@ -369,11 +375,15 @@ int ice_remote_find(const struct ice_agent *a, const struct nb_endpoint *at)
 int ice_remote_insert(struct ice_agent *a, const struct ice_candidate *c, struct nb_time now)
 {
 	unsigned learned = 0;
+	int err;
 
 	for (unsigned i = 0; i < a->nremotes; i++)
 		learned += a->remotes[i].type == ICE_PRFLX;
-	if (a->nremotes == ICE_REMOTE_MAX || (c->type == ICE_PRFLX && learned == ICE_PRFLX_MAX))
+	if (c->type == ICE_PRFLX && learned == ICE_PRFLX_MAX)
 		return NB_E_FULL;
+	err = ice_grow(&a->remotes, &a->remotes_cap, a->nremotes, ICE_REMOTE_MAX, sizeof *a->remotes);
+	if (err)
+		return err;
 	a->remotes[a->nremotes] = *c;
 	ice_candidate_complete(&a->remotes[a->nremotes]);
 	pair_paths(a, a->nremotes, now);

@@ -95,12 +95,11 @@ int ice_write_check(struct ice_agent *a, struct ice_pair *p, struct nb_dgram *ou
 
 int ice_write_answer(struct ice_agent *a, struct nb_dgram *out, unsigned *via)
 {
-	const struct ice_answer *w = &a->answers[a->answers_at];
+	const struct ice_answer first = a->answers[0], *w = &first;
 	struct stun_enc e;
 	struct nb_buf b;
 
-	a->answers_at = (a->answers_at + 1) % ICE_ANSWERS;
-	a->nanswers--;
+	memmove(a->answers, a->answers + 1, --a->nanswers * sizeof *a->answers);
 	nb_buf_fixed(&b, out->p, out->cap);
 	e = stun_begin(&b, w->conflict ? STUN_ERROR : STUN_SUCCESS, STUN_BINDING, w->txid);
 	if (w->conflict)
@@ -269,9 +268,9 @@ static int queue_answer(struct ice_agent *a, const struct stun_msg *m, const str
 	struct nb_bytes id, sender, receiver;
 	struct ice_answer *w;
 
-	if (a->nanswers == ICE_ANSWERS)
+	if (ice_grow(&a->answers, &a->answers_cap, a->nanswers, ICE_ANSWERS, sizeof *a->answers))
 		return NB_E_FULL;
-	w = &a->answers[(a->answers_at + a->nanswers++) % ICE_ANSWERS];
+	w = &a->answers[a->nanswers++];
 	*w = (struct ice_answer){ .to = in->from, .from = in->to, .via = via, .conflict = conflict };
 	memcpy(w->txid, stun_txid(m), sizeof w->txid);
 	if (stun_find_anywhere(m, ICE_A_NETBIRD_PAIR_ID, &id) || !pair_id_split(id, &sender, &receiver))

@@ -87,14 +87,15 @@ struct ice_agent {
 	int selected;			/* pair index, -1 none */
 	int nominating;			/* controlling: pair being nominated, -1 none */
 
-	unsigned nlocals, nremotes, npairs, pairs_cap, nservers;
-	struct ice_local locals[ICE_LOCAL_MAX];
-	struct ice_candidate remotes[ICE_REMOTE_MAX];
+	/* Tables that grow to their caps: most agents need a few entries of each. */
+	unsigned nlocals, nremotes, npairs, nanswers, nservers;
+	unsigned locals_cap, remotes_cap, pairs_cap, answers_cap;
+	struct ice_local *locals;
+	struct ice_candidate *remotes;
 	struct ice_pair *pairs;
+	struct ice_answer *answers;	/* oldest first */
 	struct ice_server servers[ICE_SERVERS_MAX];
 
-	struct ice_answer answers[ICE_ANSWERS];
-	unsigned answers_at, nanswers;
 	uint8_t events[ICE_EVENTS];	/* enum ice_event_type */
 	unsigned events_at, nevents;
 	struct ice_stats stats;
@@ -106,6 +107,9 @@ void ice_random_text(char *out, size_t n, const char *alphabet, unsigned letters
 		     nb_random_fn random, void *random_ctx);
 
 /* agent.c */
+/* Room for one more element of `size` bytes in a table of n; it grows to max. Returns 0, NB_E_FULL or
+ * NB_E_NOMEM. */
+int ice_grow(void *table, unsigned *cap, unsigned n, unsigned max, size_t size);
 struct ice_pair *ice_pair_find(struct ice_agent *a, unsigned via, const struct nb_endpoint *remote);
 int ice_remote_find(const struct ice_agent *a, const struct nb_endpoint *at);
 /* Remember a remote candidate and pair it; returns its index or a negative error. */

@@ -99,7 +99,7 @@ struct turn_server {
 	struct nb_prefix allow[64];
 	uint8_t nonce_key[32];
 	uint64_t seed[2];
-	bool soft_ok;			/* we listen on a private or documentation address ourselves */
+	bool soft_ok[2];		/* per family: peers see us at a private or documentation address */
 	struct nb_map flows;		/* flow key -> alloc */
 	struct nb_map quotas;
 	struct turn_alloc **heap;

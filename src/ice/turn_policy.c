@@ -1,8 +1,8 @@
 /* turn_policy.c - which peers a client may reach through us (design.md "Relay peers",
  * spec/peer-connection.md 5.3). An allowed prefix wins over everything. Then: never loopback,
  * link-local, multicast, unspecified or reserved addresses; our own addresses on relay ports only;
- * private and documentation ranges only when we listen on one ourselves; IPv4 inside IPv6 is judged as
- * IPv4. Tests: tests/unit/ice_turn_server_test.c */
+ * private and documentation ranges only when peers of that family see us at such an address, too; IPv4
+ * inside IPv6 is judged as IPv4. Tests: tests/unit/ice_turn_server_test.c */
 #include "ice/turn_int.h"
 
 struct range {
@@ -84,7 +84,7 @@ bool turn_peer_allowed(const struct turn_server *s, const struct nb_addr *addr, 
 	if (in_any(hard, sizeof hard / sizeof *hard, &a))
 		return false;
 	*own = is_own(s, &a);
-	return *own || s->soft_ok || !turn_addr_is_soft(&a);
+	return *own || s->soft_ok[turn_family_index(a.family)] || !turn_addr_is_soft(&a);
 }
 
 bool turn_port_in_range(const struct turn_server *s, uint16_t port)

@@ -99,7 +99,8 @@ static void set_defaults(struct turn_server *s)
 	c->random(c->random_ctx, s->nonce_key, sizeof s->nonce_key);
 	/* Judged by what peers see, not by every interface: a public relay inside a cloud must not open the
 	 * cloud's private network. */
-	s->soft_ok = turn_addr_is_soft(&c->relay4) || turn_addr_is_soft(&c->relay6);
+	s->soft_ok[0] = turn_addr_is_soft(&c->relay4);
+	s->soft_ok[1] = turn_addr_is_soft(&c->relay6);
 }
 
 struct turn_server *turn_server_new(const struct turn_server_config *cfg, const struct turn_server_ops *ops,

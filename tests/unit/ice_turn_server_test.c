@@ -858,7 +858,8 @@ static void policy_public(void **state)
 static void policy_private_relay(void **state)
 {
 	static const struct verdict rows[] = {
-		{ "10.0.0.1", true }, { "192.168.1.1", true }, { "203.0.113.5", true }, { "fd00::1", true },
+		{ "10.0.0.1", true }, { "192.168.1.1", true }, { "203.0.113.5", true },
+		{ "::ffff:10.0.0.1", true }, { "fd00::1", false /* our IPv6 address is public */ },
 		{ "127.0.0.1", false }, { "169.254.1.1", false }, { "fe80::1", false }, { "::1", false },
 	};
 

@@ -222,6 +222,38 @@ void mgmt_clock(struct mgmt *m, struct nb_time now, struct nb_wall wall)
 	m->wall = wall;
 }
 
+void mgmt_tick(struct mgmt *m)
+{
+	if (m->cfg.clock)
+		m->cfg.clock(m->cfg.clock_arg, &m->now, &m->wall);
+}
+
+void mgmt_wake(struct mgmt *m)
+{
+	if (m->cfg.wake)
+		m->cfg.wake(m->cfg.wake_arg);
+}
+
+void mgmt_reconfigure(struct mgmt *m, const struct mgmt_config *cfg)
+{
+	struct mgmt_config *c = &m->cfg;
+
+	c->signal_uri = cfg->signal_uri;
+	c->signal_tls = cfg->signal_tls;
+	c->stuns = cfg->stuns;
+	c->n_stuns = cfg->n_stuns;
+	c->turns = cfg->turns;
+	c->n_turns = cfg->n_turns;
+	c->turn_secret = cfg->turn_secret;
+	c->turn_ttl = cfg->turn_ttl;
+	c->relay_urls = cfg->relay_urls;
+	c->n_relay_urls = cfg->n_relay_urls;
+	c->relay_secret = cfg->relay_secret;
+	c->relay_ttl = cfg->relay_ttl;
+	c->device = cfg->device;
+	c->pkce = cfg->pkce;
+}
+
 struct nb_wall mgmt_now(const struct mgmt *m)
 {
 	return m->wall;

@@ -183,7 +183,10 @@ struct mgmt_config {
 	int (*check_token)(void *arg, const char *token, struct mgmt_claims *claims, struct mgmt_error *e);
 	void *check_token_arg;
 	int max_syncs;			/* Sync set-ups per second in progress; 0: 1000; <0: no limit */
-	/* Tell the driver that mgmt_deadline or mgmt_dirty changed outside its own calls. May be NULL. */
+	/* Read the clocks, when a call comes in. NULL: only mgmt_clock sets the time. */
+	void (*clock)(void *arg, struct nb_time *now, struct nb_wall *wall);
+	void *clock_arg;
+	/* Tell the driver that mgmt_deadline may have changed outside mgmt_run. May be NULL. */
 	void (*wake)(void *arg);
 	void *wake_arg;
 };
@@ -192,10 +195,14 @@ struct mgmt_config {
  * on first use. Returns 0 or a kind with *e for people. */
 int mgmt_new(struct mgmt **out, const struct mgmt_config *cfg, struct store *store, struct nb_time now,
 	     struct nb_wall wall, struct mgmt_error *e);
-/* Flush last-seen times into the store's queue (store_close writes them) and free. */
+/* Write last-seen times and free. Every connection that served it must be gone. NULL is allowed. */
 void mgmt_free(struct mgmt *m);
-/* The driver's clock: call before anything else whenever time may have passed. */
+/* The time: set it before mgmt_run and store_poll. */
 void mgmt_clock(struct mgmt *m, struct nb_time now, struct nb_wall wall);
+/* Ask cfg.clock for it: call first in every handler that did not come through mgmt_grpc (REST). */
+void mgmt_tick(struct mgmt *m);
+/* Take over what peers are told about servers and flows from cfg; the next messages carry it. */
+void mgmt_reconfigure(struct mgmt *m, const struct mgmt_config *cfg);
 /* Run what is due (map pushes, ephemeral peers, expiry, credentials, flushes); next due time. */
 void mgmt_run(struct mgmt *m);
 struct nb_time mgmt_deadline(const struct mgmt *m);

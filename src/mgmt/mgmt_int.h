@@ -134,7 +134,6 @@ void mgmt_affect_all(struct mgmt_txn *t);
 int mgmt_commit(struct mgmt_txn *t, struct mgmt_error *e);
 /* Take everything back. */
 void mgmt_abort(struct mgmt_txn *t);
-/* A last-seen flush: no account object changes. */
 struct mgmt_item *mgmt_table_get(const struct mgmt_table *t, const char *id);
 int mgmt_load(struct mgmt *m);
 void mgmt_unload(struct mgmt *m);
@@ -142,6 +141,8 @@ const char *mgmt_item_id(const struct mgmt_item *it);
 void mgmt_new_id(struct mgmt *m, char out[NBC_XID_TEXT]);
 /* True while something submitted is not durable. */
 bool mgmt_unsettled(const struct mgmt *m);
+/* Deadlines changed. */
+void mgmt_wake(struct mgmt *m);
 
 /* Packed copy of a record; NULL without memory. */
 ProtobufCMessage *mgmt_clone(const ProtobufCMessage *rec);

@@ -900,6 +900,7 @@ void mgmt_expiry_plan(struct mgmt_account *a)
 			first = at;
 	}
 	a->expiry.ns = first;
+	mgmt_wake(a->m);
 }
 
 void mgmt_expiry_run(struct mgmt_account *a)

@@ -117,6 +117,7 @@ static int open_request(struct request *r, struct grpc_call *call, struct nb_byt
 
 	memset(r, 0, sizeof(*r));
 	r->m = grpc_call_service_arg(call);
+	mgmt_tick(r->m);
 	nb_arena_init(&r->arena, STRANGER_MEMORY);
 	if (proto_mgmt_envelope_decode(&env, message)) {
 		grpc_call_finish(call, GRPC_INTERNAL, "grpc: error unmarshalling request");
@@ -611,6 +612,7 @@ static void plan_credentials(struct mgmt_stream *s, bool turn, bool relay)
 	if (relay)
 		s->relay_at = refresh_at(m, timed_relay(m), m->cfg.relay_ttl);
 	m->service->next_credentials = nb_time_min(m->service->next_credentials, nb_time_min(s->turn_at, s->relay_at));
+	mgmt_wake(m);
 }
 
 /* Into m->due, which is sorted by time; the place is near its end. */
@@ -637,8 +639,7 @@ static void schedule(struct mgmt_stream *s)
 	if (s->what == SYNC_MAP && !nb_time_due(s->not_before, m->now)) {
 		if (nb_list_empty(&s->due))
 			wait_for_turn(s);
-		if (m->cfg.wake)
-			m->cfg.wake(m->cfg.wake_arg);
+		mgmt_wake(m);
 		return;
 	}
 	nb_list_del(&s->due);
@@ -695,6 +696,7 @@ static void on_stream_writable(struct grpc_call *call, void *user)
 
 	if (!s || !s->peer)
 		return;
+	mgmt_tick(s->m);
 	s->asked = false;
 	if (!s->what || s->holding)
 		return;
@@ -763,6 +765,7 @@ static void on_stream_end(struct grpc_call *call, void *user, const struct grpc_
 	(void)call, (void)result;
 	if (!s)
 		return;
+	mgmt_tick(s->m);
 	if (s->peer)
 		detach(s->peer);
 	if (!s->started)

@@ -688,8 +688,7 @@ static void stored(void *arg, int err)
 	txn_free(t);
 	if (!err)
 		release_waiters(m, m->durable, 0);
-	if (m->cfg.wake)
-		m->cfg.wake(m->cfg.wake_arg);
+	mgmt_wake(m);
 }
 
 int mgmt_commit(struct mgmt_txn *t, struct mgmt_error *e)

@@ -632,7 +632,7 @@ static void too_many_syncs_at_once(void **state)
 	expect(sync_stream(&b, "b"), 8, "too many concurrent sync requests, please try again later");
 	store_sync(w.store);
 	pump(&a);
-	assert_int_equal(first->n, 1);
+	assert_true(first->n >= 1);
 	assert_int_equal(sync_stream(&b, "b")->status, -1);
 	hang_up(&a);
 	hang_up(&b);

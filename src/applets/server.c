@@ -1,0 +1,382 @@
+/* server.c - options of the servers that clients join: management, signal and relay in one process, or management
+ * alone. Flags, NB_ variables (a flag beats its variable), help. Stock's flags are known: those without meaning here
+ * are accepted silently or refused with a reason. management-domain.md section 6.
+ * Tests: tests/net/test_management.py */
+#include "applets/applet.h"
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "run/server.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+APPLET(server, server_main, "netbird-server", "management, signal and relay in one process")
+APPLET(management, management_main, "netbird-mgmt", "management server")
+
+#define EXIT_USAGE 2
+#define DEFAULT_DATA_DIR "/var/lib/netbird"
+
+struct settings {
+	struct run_server_config run;
+	const char *who;
+	const char *email, *name, *password, *log_file;	/* of `setup`; of all */
+	bool token, help, legacy_port, port_given;
+	unsigned port;
+};
+
+enum { SERVER = 1, MANAGEMENT = 2, SETUP = 4, BOTH = SERVER | MANAGEMENT };
+
+struct option_row {
+	const char *name;
+	unsigned where;			/* commands that have it */
+	const char *value;		/* what the help calls it; NULL: a switch, =false allowed */
+	int (*set)(struct settings *s, const char *text);
+	const char *help;		/* NULL: accepted for stock's sake, not listed */
+};
+
+static int set_listen(struct settings *s, const char *text)
+{
+	char part[NB_ADDR_TEXT], full[NB_ADDR_TEXT + 8];
+	const char *end;
+
+	for (s->run.n_listen = 0; *text; text = *end ? end + 1 : end) {
+		struct nb_endpoint *e = &s->run.listen[s->run.n_listen];
+
+		end = text + strcspn(text, ",");
+		if (s->run.n_listen == RUN_SERVER_LISTEN_MAX || (size_t)(end - text) >= sizeof(part))
+			return NB_E_FULL;
+		snprintf(part, sizeof(part), "%.*s", (int)(end - text), text);
+		snprintf(full, sizeof(full), "0.0.0.0%s", part);
+		if (part[0] == ':' ? nb_endpoint_parse(e, full) : nb_endpoint_parse(e, part))
+			return NB_E_CONFIG;
+		if (part[0] == ':')
+			e->addr = (struct nb_addr){ 0 };
+		s->run.n_listen++;
+	}
+	return s->run.n_listen ? 0 : NB_E_CONFIG;
+}
+
+static int set_port(struct settings *s, const char *text)
+{
+	uint32_t port;
+
+	if (relay_set_number(&port, 1, 65535, text))
+		return NB_E_CONFIG;
+	s->port = port;
+	s->port_given = true;
+	return 0;
+}
+
+static int set_bool(bool *out, const char *text)
+{
+	*out = strcmp(text, "true") == 0;
+	return *out || strcmp(text, "false") == 0 ? 0 : NB_E_CONFIG;
+}
+
+static int set_disable_legacy(struct settings *s, const char *text)
+{
+	bool off;
+	int rc = set_bool(&off, text);
+
+	s->legacy_port = !off;
+	return rc;
+}
+
+static int set_token(struct settings *s, const char *text)
+{
+	return set_bool(&s->token, text);
+}
+
+#define TEXT_SETTER(fn, field) \
+	static int fn(struct settings *s, const char *text) \
+	{ \
+		s->field = text; \
+		return *text ? 0 : NB_E_CONFIG; \
+	}
+TEXT_SETTER(set_data_dir, run.data_dir)
+TEXT_SETTER(set_url, run.external_url)
+TEXT_SETTER(set_cert, run.cert_file)
+TEXT_SETTER(set_key, run.key_file)
+TEXT_SETTER(set_user, run.user)
+TEXT_SETTER(set_dns_domain, run.mgmt.dns_domain)
+TEXT_SETTER(set_log_file, log_file)
+TEXT_SETTER(set_email, email)
+TEXT_SETTER(set_name, name)
+TEXT_SETTER(set_password, password)
+
+static int set_log_level(struct settings *s, const char *text)
+{
+	enum nb_log_level level;
+
+	(void)s;
+	if (nb_log_level_parse(&level, text))
+		return NB_E_CONFIG;
+	nb_log_set_level(level);
+	return 0;
+}
+
+static int set_relay_ports(struct settings *s, const char *text)
+{
+	return relay_set_ports(&s->run.relay_config, text);
+}
+
+static int set_turn_listen(struct settings *s, const char *text)
+{
+	return relay_set_listen(&s->run.relay_config, text);
+}
+
+static int set_turn_secret(struct settings *s, const char *text)
+{
+	return relay_set_text(s->run.relay_config.secret, sizeof(s->run.relay_config.secret), text);
+}
+
+static int set_external_ip(struct settings *s, const char *text)
+{
+	return relay_set_external(&s->run.relay_config, text);
+}
+
+static int set_allow_peer(struct settings *s, const char *text)
+{
+	return relay_set_allow(&s->run.relay_config, text);
+}
+
+/* For options that change nothing here: their feature does not exist and is never used. */
+static int ignore(struct settings *s, const char *text)
+{
+	(void)s, (void)text;
+	return 0;
+}
+
+static const struct option_row rows[] = {
+	{ "data-dir", BOTH | SETUP, "DIR", set_data_dir, "where accounts are kept (default " DEFAULT_DATA_DIR ")" },
+	{ "datadir", BOTH | SETUP, "DIR", set_data_dir, NULL },
+	{ "listen", BOTH, "ADDR:PORT,...", set_listen, "TCP addresses (default :443 with a certificate, else :8080)" },
+	{ "port", MANAGEMENT, "PORT", set_port, "TCP port on every address (default 443 with a certificate, else 80)" },
+	{ "external-url", BOTH, "URL", set_url, "how clients reach us: http[s]://HOST[:PORT]" },
+	{ "cert-file", BOTH, "FILE", set_cert, "TLS certificate chain (PEM); read again when it changes" },
+	{ "cert-key", BOTH, "FILE", set_key, "its private key" },
+	{ "key-file", BOTH, "FILE", set_key, NULL },
+	{ "user", BOTH, "NAME", set_user, "become this user once the ports are open" },
+	{ "dns-domain", BOTH, "NAME", set_dns_domain, "domain of peer names (default netbird.selfhosted)" },
+	{ "turn-listen", SERVER, "ADDR:PORT,...", set_turn_listen, "UDP addresses of STUN and TURN (default :3478)" },
+	{ "turn-secret", SERVER, "TEXT", set_turn_secret, "shared secret of TURN credentials (default: made and kept here)" },
+	{ "relay-ports", SERVER, "LOW-HIGH|N", set_relay_ports, "ports of relayed addresses (default 256: 49152-49407)" },
+	{ "external-ip", SERVER, "ADDR,...", set_external_ip, "addresses of relayed traffic when we are behind a NAT" },
+	{ "allow-peer", SERVER, "CIDR,...", set_allow_peer, "peers to relay to although they are private or reserved" },
+	{ "disable-legacy-port", MANAGEMENT, NULL, set_disable_legacy, "do not listen on port 33073, too" },
+	{ "log-level", BOTH, "LEVEL", set_log_level, "error, warn, info (default), debug, trace" },
+	{ "log-file", BOTH, "FILE", set_log_file, "append to FILE instead of stderr; console: stderr" },
+	{ "email", SETUP, "ADDR", set_email, "the owner's e-mail address" },
+	{ "name", SETUP, "TEXT", set_name, "the owner's name" },
+	{ "password", SETUP, "TEXT", set_password, "the owner's password (better: NB_PASSWORD)" },
+	{ "create-pat", SETUP, NULL, set_token, "also make a personal access token for one day" },
+	{ "metrics-port", BOTH, "PORT", ignore, NULL },
+	{ "disable-anonymous-metrics", BOTH, NULL, ignore, NULL },
+	{ "disable-geolite-update", BOTH, NULL, ignore, NULL },
+	{ "single-account-mode-domain", BOTH, "NAME", ignore, NULL },
+	{ "idp-sign-key-refresh-enabled", BOTH, NULL, ignore, NULL },
+	{ "user-delete-from-idp", BOTH, NULL, ignore, NULL },
+};
+
+#define NROWS (sizeof(rows) / sizeof(*rows))
+
+static void help(const struct settings *s, unsigned where)
+{
+	if (where == SETUP)
+		printf("Usage: %s setup [OPTION]...\n\nMake the first account in a data directory that no server holds.", s->who);
+	else
+		printf("Usage: %s [OPTION]...%s", s->who, where & BOTH ? "   or: setup [OPTION]...\n" : "\n");
+	puts("\nEach option can be given as a variable, too: --data-dir is NB_DATA_DIR.\n");
+	for (size_t i = 0; i < NROWS; i++) {
+		char left[64];
+
+		if (!rows[i].help || !(rows[i].where & where))
+			continue;
+		snprintf(left, sizeof(left), "--%s%s%s", rows[i].name, rows[i].value ? " " : "",
+			 rows[i].value ? rows[i].value : "");
+		printf("  %-28s %s\n", left, rows[i].help);
+	}
+}
+
+static int apply(struct settings *s, const struct option_row *row, const char *where, const char *text)
+{
+	int rc = row->set(s, text);
+
+	if (rc)
+		fprintf(stderr, "%s: %s: not usable: expected %s: see --help\n", s->who, where,
+			row->value ? row->value : "true or false");
+	return rc ? EXIT_USAGE : 0;
+}
+
+static int apply_environment(struct settings *s, unsigned where, const bool given[NROWS])
+{
+	for (size_t i = 0; i < NROWS; i++) {
+		char name[64];
+		const char *text;
+		int n = snprintf(name, sizeof(name), "NB_%s", rows[i].name);
+
+		for (int k = 3; k < n; k++)
+			name[k] = name[k] == '-' ? '_' : (char)toupper((unsigned char)name[k]);
+		text = getenv(name);
+		if (given[i] || !(rows[i].where & where) || !text || !*text)
+			continue;
+		if (apply(s, &rows[i], name, text))
+			return EXIT_USAGE;
+	}
+	return 0;
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int apply_flags(struct settings *s, unsigned where, int argc, char **argv, bool given[NROWS])
+{
+	struct option longs[NROWS + 2] = { 0 };
+	size_t index_of[NROWS], n = 0;
+	int index, c;
+
+	for (size_t i = 0; i < NROWS; i++)
+		if (rows[i].where & where) {
+			index_of[n] = i;
+			longs[n++] = (struct option){ rows[i].name, rows[i].value ? required_argument : optional_argument,
+						      NULL, 0 };
+		}
+	longs[n] = (struct option){ "help", no_argument, NULL, 'h' };
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "h", longs, &index)) != -1) {
+		char flag[64];
+
+		if (c == 'h') {
+			help(s, where);
+			return 0;
+		}
+		if (c == '?')
+			return EXIT_USAGE;
+		given[index_of[index]] = true;
+		snprintf(flag, sizeof(flag), "--%s", rows[index_of[index]].name);
+		if (apply(s, &rows[index_of[index]], flag, optarg ? optarg : "true"))
+			return EXIT_USAGE;
+	}
+	if (optind < argc) {
+		fprintf(stderr, "%s: %s: unexpected argument: see --help\n", s->who, argv[optind]);
+		return EXIT_USAGE;
+	}
+	return -1;
+}
+
+static int parse(struct settings *s, unsigned where, int argc, char **argv)
+{
+	bool given[NROWS] = { false };
+	int rc = apply_flags(s, where, argc, argv, given);
+
+	if (rc >= 0)
+		return rc;
+	if (apply_environment(s, where, given))
+		return EXIT_USAGE;
+	if (!s->run.cert_file != !s->run.key_file) {
+		fprintf(stderr, "%s: --cert-file and --cert-key belong together: give both\n", s->who);
+		return EXIT_USAGE;
+	}
+	return -1;
+}
+
+static int open_log(const struct settings *s)
+{
+	int fd;
+
+	if (!s->log_file || strcmp(s->log_file, "console") == 0)
+		return 0;
+	fd = open(s->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	if (fd < 0) {
+		fprintf(stderr, "%s: cannot write the log file %s: %s: name another with --log-file\n", s->who, s->log_file,
+			strerror(errno));
+		return EXIT_USAGE;
+	}
+	nb_log_set_fd(fd);
+	return 0;
+}
+
+static int run_setup(struct settings *s, int argc, char **argv)
+{
+	int rc = parse(s, SETUP, argc, argv);
+
+	if (rc >= 0)
+		return rc;
+	if (!s->email || !s->password) {
+		fprintf(stderr, "%s: setup needs --email and --password: see setup --help\n", s->who);
+		return EXIT_USAGE;
+	}
+	return run_server_setup(&s->run, s->email, s->name ? s->name : s->email, s->password, s->token);
+}
+
+static void add_port(struct settings *s, unsigned port)
+{
+	if (s->run.n_listen < RUN_SERVER_LISTEN_MAX)
+		s->run.listen[s->run.n_listen++] = (struct nb_endpoint){ .port = (uint16_t)port };
+}
+
+static int start(struct settings *s, unsigned where, int argc, char **argv)
+{
+	unsigned standard;
+	int rc;
+
+	s->run.name = s->who;
+	s->run.data_dir = where & BOTH ? DEFAULT_DATA_DIR : NULL;
+	if ((where & BOTH) && argc > 1 && strcmp(argv[1], "setup") == 0)
+		return run_setup(s, argc - 1, argv + 1);
+	rc = parse(s, where, argc, argv);
+	if (rc >= 0)
+		return rc;
+	rc = open_log(s);
+	if (rc)
+		return rc;
+	standard = s->run.cert_file ? 443 : 80;
+	if (where != SERVER && !s->run.n_listen)
+		add_port(s, s->port_given ? s->port : standard);
+	if (s->legacy_port)
+		add_port(s, 33073);
+	return run_server_main(&s->run);
+}
+
+static void prepare(struct settings *s, const char *who)
+{
+	memset(s, 0, sizeof(*s));
+	run_server_config_default(&s->run);
+	s->who = who;
+	nb_log_set_level(NB_LOG_INFO);
+}
+
+/* Stock's subcommand words: `netbird-mgmt management ...`. */
+static void skip_word(int *argc, char ***argv, const char *word)
+{
+	if (*argc > 1 && strcmp((*argv)[1], word) == 0) {
+		(*argc)--;
+		(*argv)++;
+	}
+}
+
+int server_main(int argc, char **argv)
+{
+	static struct settings s;
+
+	prepare(&s, "netbird-server");
+	s.run.management = s.run.signal = s.run.relay = true;
+	return start(&s, SERVER, argc, argv);
+}
+
+int management_main(int argc, char **argv)
+{
+	static struct settings s;
+
+	prepare(&s, "netbird-mgmt");
+	s.run.management = true;
+	s.legacy_port = true;
+	skip_word(&argc, &argv, "management");
+	return start(&s, MANAGEMENT, argc, argv);
+}

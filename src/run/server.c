@@ -1,0 +1,509 @@
+/* server.c - see run/server.h. Joins loop, listeners, store thread, relay thread and the programs; decides
+ * nothing about accounts, peers or messages. */
+#include "run/server.h"
+
+#include "base/log.h"
+#include "crypto/crypto.h"
+#include "grpc/grpc.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "os/priv.h"
+#include "os/socket.h"
+#include "run/certs.h"
+#include "run/listen.h"
+#include "run/loop.h"
+#include "run/relay.h"
+#include "signal/signal.h"
+#include "store/store.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#define GRACE_NS (1 * NB_SEC)
+#define SIGNAL_TICK_NS (5 * NB_SEC)
+#define KEEPALIVE_NS (60 * NB_SEC)	/* stock clients ping after 30 s of silence */
+#define KEEPALIVE_TIMEOUT_NS (20 * NB_SEC)
+#define PORT_TLS 443
+#define PORT_PLAIN 8080
+#define STUN_PORT 3478
+#define HOST_MAX 256
+
+struct server {
+	struct run_server_config cfg;
+	struct run_loop *loop;
+	struct run_certs *certs;
+	struct run_listener *listeners[RUN_SERVER_LISTEN_MAX];
+	size_t n_listeners, draining;
+	struct store *store;
+	struct mgmt *mgmt;
+	struct signal_server *signal;
+	struct run_relay *relay;
+	struct run_async stored;
+	struct run_defer rearm;
+	struct run_timer timer, signal_timer;
+	struct run_signal term, intr, hup;
+	struct grpc_service services[2];	/* management, signal: those that run; filled before the loop */
+	uint8_t seed[16];
+	bool stopping;
+	/* texts that the configurations borrow */
+	char host[HOST_MAX], signal_uri[HOST_MAX + 8], stun_uri[HOST_MAX + 16], turn_uri[HOST_MAX + 40];
+	char turn_secret[65];
+	const char *stuns[1];
+	struct mgmt_turn turns[1];
+};
+
+static int complain(const struct server *s, const char *what)
+{
+	fprintf(stderr, "%s: %s\n", s->cfg.name, what);
+	return 1;
+}
+
+void run_server_config_default(struct run_server_config *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->name = "netbird-server";
+	relay_config_default(&c->relay_config);
+}
+
+/* ---- the control plane's clock and timers */
+
+static void read_clock(void *arg, struct nb_time *now, struct nb_wall *wall)
+{
+	(void)arg;
+	*now = os_now();
+	*wall = os_wall();
+}
+
+static void want_rearm(void *arg)
+{
+	struct server *s = arg;
+
+	run_defer_call(s->loop, &s->rearm);
+}
+
+static void on_rearm(void *arg)
+{
+	struct server *s = arg;
+
+	if (s->mgmt)
+		run_timer_set(&s->timer, mgmt_deadline(s->mgmt));
+}
+
+static void on_timer(void *arg, struct nb_time now)
+{
+	struct server *s = arg;
+
+	mgmt_clock(s->mgmt, now, os_wall());
+	mgmt_run(s->mgmt);
+	want_rearm(s);
+}
+
+static void on_signal_timer(void *arg, struct nb_time now)
+{
+	struct server *s = arg;
+
+	signal_timer(s->signal, now);
+	run_timer_set(&s->signal_timer, nb_time_add(now, SIGNAL_TICK_NS));
+}
+
+/* On the writer's thread. */
+static void store_wake(void *arg)
+{
+	run_async_send(&((struct server *)arg)->stored);
+}
+
+static void on_stored(void *arg)
+{
+	struct server *s = arg;
+
+	if (!s->store || !s->mgmt)
+		return;
+	mgmt_clock(s->mgmt, os_now(), os_wall());
+	store_poll(s->store);
+	want_rearm(s);
+}
+
+/* ---- how clients reach us */
+
+/* Split http[s]://host[:port]. Returns the port, or 0 when it is no such URL. */
+static unsigned split_url(const char *url, bool *tls, char host[HOST_MAX])
+{
+	const char *at = strstr(url, "://"), *end, *colon;
+	char *rest;
+	unsigned long port;
+
+	if (!at || (strncasecmp(url, "http:", 5) && strncasecmp(url, "https:", 6)))
+		return 0;
+	*tls = at - url == 5;
+	at += 3;
+	end = at + strcspn(at, "/?#");
+	colon = *at == '[' ? memchr(at, ']', (size_t)(end - at)) : at;
+	colon = colon ? memchr(colon, ':', (size_t)(end - colon)) : NULL;
+	if (end == at || (size_t)(end - at) >= HOST_MAX || colon == at)
+		return 0;
+	snprintf(host, HOST_MAX, "%.*s", (int)((colon ? colon : end) - at), at);
+	if (!colon)
+		return *tls ? 443 : 80;
+	port = strtoul(colon + 1, &rest, 10);
+	return rest != end || port < 1 || port > 65535 ? 0 : (unsigned)port;
+}
+
+/* The address that packets to elsewhere would leave from; nothing is sent. */
+static void own_address(char host[HOST_MAX])
+{
+	struct nb_endpoint far, self = { 0 };
+	char text[NB_ADDR_TEXT];
+	int fd;
+
+	snprintf(host, HOST_MAX, "127.0.0.1");
+	if (nb_endpoint_parse(&far, "192.0.2.1:9") || os_udp_bind(&fd, &(struct nb_endpoint){ .addr = nb_addr4(0) }, NULL))
+		return;
+	union os_sockaddr sa;
+	socklen_t n = os_sockaddr_from(&sa, &far);
+
+	if (connect(fd, &sa.sa, n) == 0 && os_local_endpoint(fd, &self) == 0 && self.addr.family) {
+		nb_addr_format(text, &self.addr);
+		snprintf(host, HOST_MAX, "%s", text);
+	}
+	os_close(&fd);
+}
+
+static int find_host(struct server *s)
+{
+	bool tls = s->cfg.cert_file != NULL;
+	unsigned port = s->n_listeners ? run_listener_endpoint(s->listeners[0]).port : 0;
+	struct nb_addr first = s->cfg.n_listen ? s->cfg.listen[0].addr : (struct nb_addr){ 0 };
+
+	if (s->cfg.external_url) {
+		port = split_url(s->cfg.external_url, &tls, s->host);
+		if (!port)
+			return complain(s, "--external-url: not understood: expected http://HOST[:PORT] or https://HOST[:PORT]");
+	} else {
+		if (first.family && !nb_addr_is_unspecified(&first))
+			nb_addr_format(s->host, &first);
+		else
+			own_address(s->host);
+		nb_info("clients are told to reach us at %s://%s:%u; give --external-url if that is wrong",
+			tls ? "https" : "http", s->host, port);
+	}
+	if (!s->cfg.mgmt.signal_uri) {
+		snprintf(s->signal_uri, sizeof(s->signal_uri), "%s:%u", s->host, port);
+		s->cfg.mgmt.signal_uri = s->signal_uri;
+		s->cfg.mgmt.signal_tls = tls;
+	}
+	return 0;
+}
+
+static unsigned relay_port(const struct server *s)
+{
+	const struct relay_config *r = &s->cfg.relay_config;
+
+	return r->nlisten && r->listen[0].port ? r->listen[0].port : STUN_PORT;
+}
+
+static void announce_relay(struct server *s)
+{
+	struct mgmt_config *m = &s->cfg.mgmt;
+
+	if (!s->cfg.relay)
+		return;
+	if (!m->n_stuns) {
+		snprintf(s->stun_uri, sizeof(s->stun_uri), "stun:%s:%u", s->host, relay_port(s));
+		s->stuns[0] = s->stun_uri;
+		m->stuns = s->stuns;
+		m->n_stuns = 1;
+	}
+	if (!m->n_turns && *s->cfg.relay_config.secret) {
+		snprintf(s->turn_uri, sizeof(s->turn_uri), "turn:%s:%u?transport=udp", s->host, relay_port(s));
+		s->turns[0].uri = s->turn_uri;
+		m->turns = s->turns;
+		m->n_turns = 1;
+		m->turn_secret = s->cfg.relay_config.secret;
+	}
+}
+
+/* ---- start */
+
+static int open_listeners(struct server *s)
+{
+	struct grpc_config grpc;
+	unsigned port = s->cfg.cert_file ? PORT_TLS : PORT_PLAIN;
+	char why[NBC_TLS_WHY];
+
+	grpc_config_default(&grpc);
+	grpc.services = s->services;
+	grpc.n_services = (size_t)s->cfg.management + s->cfg.signal;
+	grpc.keepalive_ns = KEEPALIVE_NS;
+	grpc.keepalive_timeout_ns = KEEPALIVE_TIMEOUT_NS;
+	grpc.keepalive_idle = true;
+	if (s->cfg.cert_file && run_certs_new(&s->certs, s->loop, s->cfg.cert_file, s->cfg.key_file, why))
+		return complain(s, why);
+	for (size_t i = 0; i < (s->cfg.n_listen ? s->cfg.n_listen : 1); i++) {
+		struct run_listener_config lc = { .loop = s->loop, .certs = s->certs, .grpc = &grpc };
+
+		if (s->cfg.n_listen)
+			lc.at = s->cfg.listen[i];
+		if (!lc.at.port)
+			lc.at.port = (uint16_t)port;
+		if (run_listener_new(&s->listeners[i], &lc, why))
+			return complain(s, why);
+		s->n_listeners++;
+	}
+	return 0;
+}
+
+static int drop_privileges(struct server *s)
+{
+	int rc;
+
+	if (s->cfg.user) {
+		rc = os_become_user(s->cfg.user);
+		if (rc == 0)
+			return 0;
+		fprintf(stderr, "%s: cannot become user %s: %s: start as root or leave out --user\n", s->cfg.name, s->cfg.user,
+			rc == NB_E_NOTFOUND ? "no such user" : os_why());
+		return 1;
+	}
+	rc = s->cfg.data_dir ? os_become_owner(s->cfg.data_dir) : 0;
+	if (rc < 0)
+		return complain(s, "cannot become the data directory's owner: give --user or start as that user");
+	if (rc == 0 && geteuid() == 0)
+		nb_warn("running as root: give --user, or a data directory owned by another user, to give that up");
+	return 0;
+}
+
+static int open_store(struct server *s, bool serving)
+{
+	struct store_config sc = { .dir = s->cfg.data_dir, .who = s->cfg.name };
+	struct mgmt_error e = { 0 };
+	char why[NBC_TLS_WHY] = "";
+
+	if (os_mkdir_p(s->cfg.data_dir, 0700)) {
+		fprintf(stderr, "%s: cannot make the data directory %s: %s: name another with --data-dir\n", s->cfg.name,
+			s->cfg.data_dir, os_why());
+		return 1;
+	}
+	if (serving) {
+		sc.wake = store_wake;
+		sc.wake_arg = s;
+		if (drop_privileges(s))
+			return 1;
+	}
+	if (store_open(&s->store, &sc, why, sizeof(why)))
+		return complain(s, why);
+	nbc_random(NULL, s->seed, sizeof(s->seed));
+	s->cfg.mgmt.random = nbc_random;
+	s->cfg.mgmt.map_seed = nb_bytes(s->seed, sizeof(s->seed));
+	s->cfg.mgmt.clock = read_clock;
+	if (serving) {
+		s->cfg.mgmt.wake = want_rearm;
+		s->cfg.mgmt.wake_arg = s;
+	}
+	if (mgmt_new(&s->mgmt, &s->cfg.mgmt, s->store, os_now(), os_wall(), &e))
+		return complain(s, e.message);
+	return 0;
+}
+
+static int start_management(struct server *s)
+{
+	uint8_t secret[32];
+
+	if (open_store(s, true))
+		return 1;
+	if (s->cfg.relay && !*s->cfg.relay_config.secret && !s->cfg.relay_config.nusers) {
+		mgmt_secret(s->mgmt, "turn", secret);
+		nb_hex_encode(s->turn_secret, nb_bytes(secret, sizeof(secret)));
+		snprintf(s->cfg.relay_config.secret, sizeof(s->cfg.relay_config.secret), "%s", s->turn_secret);
+		nb_wipe(secret, sizeof(secret));
+	}
+	announce_relay(s);
+	mgmt_reconfigure(s->mgmt, &s->cfg.mgmt);
+	s->services[0] = *mgmt_grpc(s->mgmt);
+	return 0;
+}
+
+static int start_signal(struct server *s)
+{
+	uint8_t seed[16];
+
+	nbc_random(NULL, seed, sizeof(seed));
+	if (signal_server_new(&s->signal, seed, 0))
+		return complain(s, "out of memory");
+	s->services[s->cfg.management] = signal_service(s->signal);
+	run_timer_set(&s->signal_timer, nb_time_add(os_now(), SIGNAL_TICK_NS));
+	return 0;
+}
+
+/* ---- end */
+
+static void on_drained(void *arg)
+{
+	struct server *s = arg;
+
+	if (--s->draining == 0)
+		run_loop_stop(s->loop);
+}
+
+static void on_stop(void *arg, int signum)
+{
+	struct server *s = arg;
+
+	(void)signum;
+	if (s->stopping) {
+		run_loop_stop(s->loop);
+		return;
+	}
+	s->stopping = true;
+	nb_info("stopping");
+	if (s->signal)
+		signal_server_stop(s->signal);
+	s->draining = s->n_listeners;
+	for (size_t i = 0; i < s->n_listeners; i++)
+		run_listener_shutdown(s->listeners[i], GRACE_NS, on_drained, s);
+}
+
+static void on_hup(void *arg, int signum)
+{
+	struct server *s = arg;
+
+	(void)signum;
+	if (s->certs)
+		run_certs_reload(s->certs);
+}
+
+static int begin(struct server *s, const struct run_server_config *cfg)
+{
+	s->cfg = *cfg;
+	if (nbc_init() || run_loop_new(&s->loop))
+		return complain(s, "cannot start the event loop");
+	run_timer_init(&s->timer, s->loop, on_timer, s);
+	run_timer_init(&s->signal_timer, s->loop, on_signal_timer, s);
+	run_defer_init(&s->rearm, on_rearm, s);
+	run_async_start(&s->stored, s->loop, on_stored, s);
+	run_signal_start(&s->term, s->loop, SIGTERM, on_stop, s);
+	run_signal_start(&s->intr, s->loop, SIGINT, on_stop, s);
+	run_signal_start(&s->hup, s->loop, SIGHUP, on_hup, s);
+	return 0;
+}
+
+/* Connections first: their calls end in the programs, which must still be there. */
+static void finish(struct server *s)
+{
+	for (size_t i = 0; i < s->n_listeners; i++)
+		run_listener_free(s->listeners[i]);
+	run_relay_stop(s->relay);
+	mgmt_free(s->mgmt);
+	s->mgmt = NULL;
+	store_close(s->store);
+	s->store = NULL;
+	signal_server_free(s->signal);
+	run_certs_free(s->certs);
+	nb_wipe(s->turn_secret, sizeof(s->turn_secret));
+	nb_wipe(s->cfg.relay_config.secret, sizeof(s->cfg.relay_config.secret));
+	if (!s->loop)
+		return;
+	run_timer_stop(&s->timer);
+	run_timer_stop(&s->signal_timer);
+	run_defer_cancel(&s->rearm);
+	run_async_stop(&s->stored);
+	run_signal_stop(&s->term);
+	run_signal_stop(&s->intr);
+	run_signal_stop(&s->hup);
+	run_loop_free(s->loop);
+}
+
+static int serve(struct server *s)
+{
+	if (open_listeners(s) || find_host(s))
+		return 1;
+	if (s->cfg.management ? start_management(s) : drop_privileges(s))
+		return 1;
+	if (s->cfg.signal && start_signal(s))
+		return 1;
+	if (s->cfg.relay && run_relay_start(&s->relay, &s->cfg.relay_config))
+		return complain(s, "the relay did not start: see the line above, or choose other ports with --turn-listen");
+	for (size_t i = 0; i < s->n_listeners; i++) {
+		struct nb_endpoint at = run_listener_endpoint(s->listeners[i]);
+		char text[NB_ADDR_TEXT];
+
+		nb_endpoint_format(text, &at);
+		nb_info("%s listens on %s%s", s->cfg.name, text, s->certs ? " (TLS)" : "");
+	}
+	if (s->mgmt && mgmt_setup_required(s->mgmt))
+		nb_info("no account yet: POST /api/setup, or stop this server and run `%s setup`", s->cfg.name);
+	want_rearm(s);
+	run_loop_run(s->loop);
+	return 0;
+}
+
+int run_server_main(const struct run_server_config *cfg)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return 1;
+	rc = begin(s, cfg);
+	if (rc == 0)
+		rc = serve(s);
+	finish(s);
+	free(s);
+	return rc;
+}
+
+/* ---- first account without a running server */
+
+static void print_setup(const struct mgmt_setup_result *r)
+{
+	printf("owner id: %s\n", r->user_id);
+	for (int i = 0; i < 2; i++)
+		printf("setup key (%s): %s\n", r->keys[i].type, r->keys[i].key);
+	if (*r->pat)
+		printf("personal access token: %s\n", r->pat);
+	puts("These are shown once; only their hashes are kept.");
+}
+
+static int setup(struct server *s, const char *email, const char *name, const char *password, bool create_token)
+{
+	struct mgmt_setup spec = { .email = email, .name = name, .create_pat = create_token };
+	struct mgmt_setup_result res;
+	char hash[NBC_PASSWORD_TEXT];
+	struct mgmt_error e = { 0 };
+	int rc = open_store(s, false);
+
+	if (rc)
+		return rc;
+	if (mgmt_setup_check(s->mgmt, email, name, nb_bytes_str(password), &e))
+		return complain(s, e.message);
+	if (nbc_password_hash(hash, nb_bytes_str(password), NBC_PASSWORD_KIB, NBC_PASSWORD_PASSES))
+		return complain(s, "not enough memory to hash the password");
+	spec.password_hash = hash;
+	if (mgmt_setup(s->mgmt, &spec, &res, &e))
+		return complain(s, e.message);
+	store_sync(s->store);
+	if (mgmt_setup_required(s->mgmt))
+		return complain(s, "the account could not be written: see the line above");
+	print_setup(&res);
+	nb_wipe(&res, sizeof(res));
+	return 0;
+}
+
+int run_server_setup(const struct run_server_config *cfg, const char *email, const char *name, const char *password,
+		     bool create_token)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return 1;
+	s->cfg = *cfg;
+	rc = nbc_init() ? complain(s, "no random numbers") : setup(s, email, name, password, create_token);
+	mgmt_free(s->mgmt);
+	store_close(s->store);
+	free(s);
+	return rc;
+}

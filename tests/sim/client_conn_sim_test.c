@@ -3,6 +3,10 @@
  * first connection, crossing offers, cuts, restarts, address changes, peers without ICE. */
 #include "client/conn.h"
 
+#include "base/buf.h"
+#include "base/err.h"
+#include "ice/turn_client.h"
+#include "ice/turn_server.h"
 #include "sim/sim_net.h"
 
 #include <stdio.h>
@@ -16,6 +20,7 @@ struct node {
 	struct client_conn *conn;
 	struct client_network net;
 	struct ice_demux demux;
+	struct turn_client *turn;	/* NULL: via 1 is the virtual network's own kind of relay */
 	struct client_conn_status status;
 	struct nb_endpoint ep;		/* stand-in for WireGuard's endpoint, port 0: none */
 	unsigned ep_via;
@@ -30,6 +35,8 @@ struct world {
 	struct node node[2];
 	struct nb_time now;
 	uint32_t seed;
+	struct turn_server *turn_server;
+	struct turn_relay *relays[8];
 	bool wg_dead;			/* no handshake gets through */
 	bool signal_down;
 };
@@ -90,8 +97,132 @@ static void world_fini(struct world *w)
 		client_conn_free(w->node[i].conn);
 		assert_int_equal(w->node[i].demux.by_tag.count, 0);
 		ice_demux_fini(&w->node[i].demux);
+		turn_client_free(w->node[i].turn);
 	}
+	turn_server_free(w->turn_server);
 	sim_fini(&w->sim);
+}
+
+/* ---- A real TURN server and real TURN clients ---- */
+
+static const struct nb_endpoint turn_at = { { 4, { 198, 51, 100, 3 }, 0 }, 3478 };
+
+static int relay_open(void *ctx, struct turn_relay *r)
+{
+	struct world *w = ctx;
+
+	for (unsigned i = 0; i < 8; i++) {
+		if (!w->relays[i]) {
+			w->relays[i] = r;
+			return 0;
+		}
+	}
+	return NB_E_FULL;
+}
+
+static void relay_close(void *ctx, struct turn_relay *r)
+{
+	struct world *w = ctx;
+
+	for (unsigned i = 0; i < 8; i++) {
+		if (w->relays[i] == r)
+			w->relays[i] = NULL;
+	}
+}
+
+static void relay_send(void *ctx, struct turn_relay *r, const struct nb_endpoint *peer, struct nb_bytes data)
+{
+	struct nb_endpoint from = { turn_at.addr, turn_relay_port(r) };
+	struct world *w = ctx;
+
+	sim_send_server(&w->sim, &from, peer, data.p, data.n, w->now);
+}
+
+static void relay_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head, struct nb_bytes body,
+			struct nb_bytes tail)
+{
+	struct world *w = ctx;
+	uint8_t mem[SIM_DGRAM];
+	struct nb_buf b;
+
+	nb_buf_fixed(&b, mem, sizeof mem);
+	nb_buf_bytes(&b, head);
+	nb_buf_bytes(&b, body);
+	assert_int_equal(nb_buf_bytes(&b, tail), 0);
+	sim_send_server(&w->sim, &turn_at, &to->client, b.p, b.n, w->now);
+}
+
+static const struct turn_server_ops relay_ops = { relay_open, relay_close, relay_send, relay_reply };
+static const struct nb_wall some_day = { 1900000000 * NB_SEC };
+
+static void start_turn(struct world *w)
+{
+	static const struct turn_user user = { "u", "p" };
+	struct turn_server_config s = { .realm = "sim", .users = &user, .nusers = 1, .relay4 = turn_at.addr,
+					.port_min = 50000, .port_max = 50099, .own = &turn_at.addr, .nown = 1,
+					.allow = &(struct nb_prefix){ { 4, { 203, 0, 113 }, 0 }, 24 }, .nallow = 1,
+					.random = sim_random_bytes, .random_ctx = &w->sim };
+	struct turn_client_config c = { .server = turn_at, .username = "u", .password = "p",
+					.random = sim_random_bytes, .random_ctx = &w->sim };
+
+	w->sim.server = turn_at.addr;
+	w->turn_server = turn_server_new(&s, &relay_ops, w);
+	assert_non_null(w->turn_server);
+	for (int i = 0; i < 2; i++) {
+		w->node[i].turn = turn_client_new(&c, w->now);
+		assert_non_null(w->node[i].turn);
+	}
+}
+
+/* A datagram at the server: of a client, or of a peer on a relayed port. */
+static void server_input(struct world *w, const struct sim_packet *p)
+{
+	struct turn_flow flow = { .client = p->from, .local = turn_at };
+
+	if (nb_endpoint_eq(&p->to, &turn_at)) {
+		turn_server_input(w->turn_server, &flow, nb_bytes(p->p, p->n), w->now, some_day);
+		return;
+	}
+	for (unsigned i = 0; i < 8; i++) {
+		if (w->relays[i] && turn_relay_port(w->relays[i]) == p->to.port)
+			turn_server_peer_input(w->turn_server, w->relays[i], &p->from, nb_bytes(p->p, p->n), w->now);
+	}
+}
+
+static void drain_turn(struct world *w, int i)
+{
+	struct node *n = &w->node[i];
+	uint8_t mem[TURN_CLIENT_DGRAM_MAX];
+	struct nb_dgram out = { .p = mem, .cap = sizeof mem };
+	struct turn_event ev;
+
+	if (!n->turn)
+		return;
+	while (turn_client_output(n->turn, &out, w->now))
+		sim_send(&w->sim, (unsigned)i, 0, &out.to, out.p, out.n, w->now);
+	while (turn_client_event(n->turn, &ev)) {
+		assert_int_not_equal(ev.type, TURN_EV_FAILED);
+		if (ev.type != TURN_EV_ALLOCATED)
+			continue;
+		n->net.relayed[0] = ev.relayed;
+		n->net.nrelayed = 1;
+		client_conn_network_changed(n->conn, false, w->now);
+	}
+}
+
+static void send_via(struct world *w, int i, unsigned via, const struct nb_endpoint *to, const void *p, size_t len)
+{
+	struct node *n = &w->node[i];
+	uint8_t mem[SIM_DGRAM];
+	int got;
+
+	if (!via || !n->turn) {
+		sim_send(&w->sim, (unsigned)i, via, to, p, len, w->now);
+		return;
+	}
+	got = turn_client_wrap(n->turn, to, nb_bytes(p, len), mem);
+	if (got > 0)
+		sim_send(&w->sim, (unsigned)i, 0, &turn_at, mem, (size_t)got, w->now);
 }
 
 /* ---- WireGuard's stand-in ---- */
@@ -101,7 +232,7 @@ static void tunnel_send(struct world *w, int i, const char *what)
 	struct node *n = &w->node[i];
 
 	if (n->ep.port && !w->wg_dead)
-		sim_send(&w->sim, (unsigned)i, n->ep_via, &n->ep, what, strlen(what), w->now);
+		send_via(w, i, n->ep_via, &n->ep, what, strlen(what));
 }
 
 static void handshake_start(struct world *w, int i)
@@ -161,8 +292,14 @@ static void on_event(struct world *w, int i, const struct client_conn_event *ev)
 		assert_true(ev->path == CLIENT_PATH_DIRECT || ev->path == CLIENT_PATH_TURN);
 		n->ep = ev->remote;
 		n->ep_via = ev->via;
+		if (n->turn && ev->via)
+			turn_client_bind(n->turn, &ev->remote, NULL, w->now);
 		if (ev->handshake)
 			handshake_start(w, i);
+		break;
+	case CLIENT_CONN_PERMIT:
+		if (n->turn)
+			turn_client_permit(n->turn, &ev->remote.addr, w->now);
 		break;
 	case CLIENT_CONN_NO_ENDPOINT:
 		n->ep.port = 0;
@@ -191,7 +328,7 @@ static void drain(struct world *w, int i)
 	do {
 		busy = false;
 		while (client_conn_output(n->conn, &out, &via, w->now)) {
-			sim_send(&w->sim, (unsigned)i, via, &out.to, out.p, out.n, w->now);
+			send_via(w, i, via, &out.to, out.p, out.n);
 			busy = true;
 		}
 		while (client_conn_event(n->conn, &ev)) {
@@ -199,20 +336,54 @@ static void drain(struct world *w, int i)
 			busy = true;
 		}
 		assert_true(++rounds < 100);
+		drain_turn(w, i);
 	} while (busy);
 	client_conn_status(n->conn, &n->status);
 }
 
+/* Take what the TURN client has to say about a datagram; false when nothing is left of it. */
+static bool unwrap(struct world *w, struct node *n, struct sim_packet *p)
+{
+	struct nb_endpoint peer;
+	struct nb_bytes data;
+	int got;
+
+	if (!n->turn || !nb_endpoint_eq(&p->from, &turn_at))
+		return true;
+	got = turn_client_input(n->turn, nb_bytes(p->p, p->n), &peer, &data, w->now);
+	if (got < 0)
+		return true;
+	if (got == 0)
+		return false;
+	p->from = peer;
+	p->via = 1;
+	p->n = data.n;
+	memmove(p->p, data.p, data.n);
+	return true;
+}
+
 static void receive(struct world *w, struct sim_packet *p)
 {
-	struct node *n = &w->node[p->host];
-	struct nb_dgram d = { .from = p->from, .p = p->p, .n = p->n };
+	struct node *n = &w->node[p->host % 2];
+	struct nb_dgram d;
 	struct client_signal_msg m;
 	struct client_conn *c;
 
+	if (p->host == SIM_SERVER) {
+		server_input(w, p);
+		return;
+	}
 	if (p->kind == SIM_SIGNAL) {
 		memcpy(&m, p->p, sizeof m);
 		client_conn_signal(n->conn, &m, w->now);
+	} else if (!unwrap(w, n, p)) {
+		drain_turn(w, (int)p->host);
+		drain(w, (int)p->host);
+		return;
+	}
+	d = (struct nb_dgram){ .from = p->from, .p = p->p, .n = p->n };
+	if (p->kind == SIM_SIGNAL) {
+		;
 	} else if (ice_is_stun(nb_bytes(p->p, p->n))) {
 		c = client_conn_find(&n->demux, nb_bytes(p->p, p->n));
 		assert_true(!c || c == n->conn);
@@ -230,9 +401,12 @@ static struct nb_time next_time(const struct world *w)
 {
 	struct nb_time t = sim_deadline(&w->sim);
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
 		t = nb_time_min(t, nb_time_min(client_conn_deadline(w->node[i].conn), w->node[i].rekey));
-	return t;
+		if (w->node[i].turn)
+			t = nb_time_min(t, turn_client_deadline(w->node[i].turn));
+	}
+	return w->turn_server ? nb_time_min(t, turn_server_deadline(w->turn_server)) : t;
 }
 
 typedef bool (*until_fn)(const struct world *);
@@ -252,6 +426,8 @@ static bool run(struct world *w, int64_t ms, until_fn until)
 		}
 		if (nb_time_before(w->now, t))
 			w->now = t;
+		if (w->turn_server)
+			turn_server_tick(w->turn_server, w->now);
 		for (int i = 0; i < 2; i++) {
 			if (nb_time_due(w->node[i].rekey, w->now))
 				handshake_start(w, i);
@@ -370,6 +546,31 @@ static void through_turn(void **state)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(w.node[i].status.path, CLIENT_PATH_TURN);
 	world_fini(&w);
+}
+
+/* The same with our TURN client and server, allocations that come up during the negotiation, loss, and
+ * half an hour in which permissions, channels and nonces have to be renewed. */
+static void through_real_turn(void **state)
+{
+	struct turn_server_stats st;
+	struct world w;
+
+	(void)state;
+	for (uint32_t seed = 2100; seed < 2120; seed++) {
+		world_init(&w, seed, SIM_SYMMETRIC, seed & 1 ? SIM_SYMMETRIC : SIM_PORT);
+		w.sim.loss_pct = sim_below(&w.sim, 6);
+		start_turn(&w);
+		open_both(&w);
+		expect(&w, 25000, tunnel, "no tunnel");
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(w.node[i].status.path, CLIENT_PATH_TURN);
+		run(&w, 1800 * 1000, NULL);
+		assert_true(tunnel(&w));
+		assert_true(w.node[0].handshakes >= 10 && w.node[1].handshakes >= 10);
+		turn_server_stats(w.turn_server, &st);
+		assert_int_equal(st.allocations, 2);
+		world_fini(&w);
+	}
 }
 
 /* The path is cut for 30 s: both notice within 8 s, and have a tunnel 20 s after it is back. */
@@ -520,7 +721,7 @@ static void without_ice(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(clean), cmocka_unit_test(lossy), cmocka_unit_test(through_turn),
+		cmocka_unit_test(clean), cmocka_unit_test(lossy), cmocka_unit_test(through_turn), cmocka_unit_test(through_real_turn),
 		cmocka_unit_test(cut_and_back), cmocka_unit_test(restart), cmocka_unit_test(address_change),
 		cmocka_unit_test(watcher), cmocka_unit_test(signal_outage), cmocka_unit_test(without_ice),
 	};

@@ -120,8 +120,8 @@ static struct sim_packet *pop(struct sim *s)
 	return p;
 }
 
-static void post(struct sim *s, enum sim_kind kind, unsigned host, unsigned via,
-		 const struct nb_endpoint *from, const void *bytes, size_t n, struct nb_time at)
+static struct sim_packet *post(struct sim *s, enum sim_kind kind, unsigned host, unsigned via,
+			       const struct nb_endpoint *from, const void *bytes, size_t n, struct nb_time at)
 {
 	struct sim_packet *p = calloc(1, sizeof *p);
 
@@ -135,6 +135,7 @@ static void post(struct sim *s, enum sim_kind kind, unsigned host, unsigned via,
 	p->n = n;
 	memcpy(p->p, bytes, n);
 	push(s, p);
+	return p;
 }
 
 /* ---- NATs ---- */
@@ -243,6 +244,19 @@ static bool to_allocation(struct sim *s, const struct nb_endpoint *from, const s
 }
 
 
+/* Delay and loss of some hops; false when it got lost. */
+static bool travel(struct sim *s, unsigned hops, struct nb_time *now)
+{
+	for (unsigned i = 0; i < hops; i++) {
+		*now = nb_time_add_ms(*now, s->delay_ms + sim_below(s, s->jitter_ms + 1));
+		if (sim_below(s, 100) < s->loss_pct) {
+			s->lost++;
+			return false;
+		}
+	}
+	return true;
+}
+
 void sim_send(struct sim *s, unsigned host, unsigned via, const struct nb_endpoint *to,
 	      const void *p, size_t n, struct nb_time now)
 {
@@ -269,6 +283,9 @@ void sim_send(struct sim *s, unsigned host, unsigned via, const struct nb_endpoi
 	if (nb_endpoint_eq(to, &s->stun)) {
 		dest = STUN_HOST;
 		found = true;
+	} else if (s->server.family && nb_addr_eq(&to->addr, &s->server)) {
+		dest = SIM_SERVER;
+		found = true;
 	} else if (to_allocation(s, &from, to, &dest)) {
 		found = true;
 		dest_via = 1;
@@ -282,14 +299,25 @@ void sim_send(struct sim *s, unsigned host, unsigned via, const struct nb_endpoi
 		s->lost++;
 		return;
 	}
-	for (unsigned i = 0; i < hops; i++) {
-		now = nb_time_add_ms(now, s->delay_ms + sim_below(s, s->jitter_ms + 1));
-		if (sim_below(s, 100) < s->loss_pct) {
-			s->lost++;
-			return;
-		}
+	if (travel(s, hops, &now))
+		post(s, SIM_DATAGRAM, dest, dest_via, &from, p, n, now)->to = *to;
+}
+
+void sim_send_server(struct sim *s, const struct nb_endpoint *from, const struct nb_endpoint *to,
+		     const void *p, size_t n, struct nb_time now)
+{
+	unsigned dest = SIM_SERVER;
+
+	if (nb_addr_eq(&to->addr, &s->server)) {	/* from one of its ports to another */
+		post(s, SIM_DATAGRAM, dest, 0, from, p, n, now)->to = *to;
+		return;
 	}
-	post(s, SIM_DATAGRAM, dest, dest_via, &from, p, n, now);
+	if (nb_addr_is_private(&to->addr) || !enter(s, from, to, &dest) || s->cut) {
+		s->lost++;
+		return;
+	}
+	if (travel(s, 1, &now))
+		post(s, SIM_DATAGRAM, dest, 0, from, p, n, now);
 }
 
 void sim_signal(struct sim *s, unsigned to_host, const void *p, size_t n, struct nb_time now)

@@ -15,6 +15,7 @@ enum sim_nat { SIM_OPEN, SIM_FULL_CONE, SIM_ADDRESS, SIM_PORT, SIM_SYMMETRIC, SI
 #define SIM_CONTACTS 1024
 #define SIM_DGRAM 1600	/* signal messages fit, too */
 #define SIM_PORT_NUMBER 51820
+#define SIM_SERVER 100		/* receiver number of the caller's own server */
 
 struct sim_mapping {
 	struct nb_endpoint inner;
@@ -51,7 +52,7 @@ struct sim_packet {
 	struct nb_time at;
 	unsigned host;			/* receiver */
 	unsigned via;			/* datagrams: 0 or 1 (out of the TURN allocation) */
-	struct nb_endpoint from;
+	struct nb_endpoint from, to;	/* to: for SIM_SERVER only */
 	size_t n;
 	uint8_t p[SIM_DGRAM];
 };
@@ -62,6 +63,7 @@ struct sim {
 	unsigned signal_ms, signal_jitter_ms, signal_loss_pct;
 	bool cut;					/* drop every datagram between hosts */
 	struct nb_endpoint stun;
+	struct nb_addr server;				/* every port here is SIM_SERVER's; family 0: none */
 	struct sim_lan lans[SIM_LANS];
 	struct sim_host hosts[SIM_HOSTS];
 	unsigned nlans, nhosts;
@@ -83,6 +85,9 @@ void sim_random_bytes(void *sim, void *out, size_t n);	/* an nb_random_fn */
 
 void sim_send(struct sim *s, unsigned host, unsigned via, const struct nb_endpoint *to,
 	      const void *p, size_t n, struct nb_time now);
+/* The caller's server sends. */
+void sim_send_server(struct sim *s, const struct nb_endpoint *from, const struct nb_endpoint *to,
+		     const void *p, size_t n, struct nb_time now);
 void sim_signal(struct sim *s, unsigned to_host, const void *p, size_t n, struct nb_time now);
 /* When the next packet arrives; never when none is on its way. */
 struct nb_time sim_deadline(const struct sim *s);

@@ -101,8 +101,11 @@ struct wg_aead {
 	void (*open)(struct wg_aead_op *ops, size_t count);
 };
 
-/* The kernel in use. */
+/* The kernel in use: the best one this machine can run and that passes a check against the library at first use. */
 const struct wg_aead *wg_aead(void);
+/* All kernels of this build, best first; NULL past the end. For tests and benchmarks. */
+const struct wg_aead *wg_aead_kernel(size_t i);
+bool wg_aead_usable(const struct wg_aead *k);
 
 /* One sealed handshake field with associated data (ChaCha20-Poly1305, nonce 0). dst gets n+16 bytes. */
 void wg_seal_field(uint8_t *dst, const void *src, size_t n, const uint8_t key[32], const uint8_t ad[WG_HASH]);

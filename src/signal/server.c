@@ -12,6 +12,8 @@
 
 #define HEADER_ID "x-wiretrustee-peer-id"
 #define HEADER_REGISTERED "x-wiretrustee-peer-registered"
+/* Looks at a waiting recipient before it counts as stalled. */
+#define LOOKS 5
 
 struct peer {
 	struct nb_list node;		/* server->peers */
@@ -28,6 +30,7 @@ struct signal_server {
 	struct nb_map by_id;
 	struct nb_list peers, busy;
 	int64_t stall_ns;
+	struct nb_time look_at;		/* next look at the busy ones */
 	struct signal_stats st;
 };
 
@@ -140,6 +143,8 @@ static void forward(struct signal_server *s, struct peer *p, struct nb_bytes mes
 	s->st.bytes += message.n;
 	p->queued_total += message.n + 5;	/* gRPC's prefix counts in grpc_call_queued */
 	if (nb_list_empty(&p->busy)) {
+		if (nb_list_empty(&s->busy))
+			s->look_at = nb_time_add(now, s->stall_ns / LOOKS);
 		p->mark = now;
 		p->sent_mark = sent(p);
 		nb_list_push(&s->busy, &p->busy);
@@ -217,10 +222,7 @@ void signal_server_stop(struct signal_server *s)
 
 struct nb_time signal_deadline(const struct signal_server *s)
 {
-	/* All wait equally long and a peer that made progress moves to the end, so the first is due first. */
-	if (nb_list_empty(&s->busy))
-		return NB_TIME_NEVER;
-	return nb_time_add(nb_container(s->busy.next, struct peer, busy)->mark, s->stall_ns);
+	return nb_list_empty(&s->busy) ? NB_TIME_NEVER : s->look_at;
 }
 
 static void cut_off(struct signal_server *s, struct peer *p)
@@ -231,22 +233,25 @@ static void cut_off(struct signal_server *s, struct peer *p)
 	deregister(s, p);
 }
 
-void signal_timer(struct signal_server *s, struct nb_time now)
+static void look(struct signal_server *s, struct peer *p, struct nb_time now)
 {
-	while (nb_time_due(signal_deadline(s), now)) {
-		struct peer *p = nb_container(s->busy.next, struct peer, busy);
-
+	if (!grpc_call_queued(p->call)) {
 		nb_list_del(&p->busy);
-		if (!grpc_call_queued(p->call))
-			continue;
-		if (sent(p) == p->sent_mark) {
-			cut_off(s, p);
-			continue;
-		}
+	} else if (sent(p) != p->sent_mark) {
 		p->sent_mark = sent(p);
 		p->mark = now;
-		nb_list_push(&s->busy, &p->busy);
+	} else if (nb_time_due(nb_time_add(p->mark, s->stall_ns), now)) {
+		cut_off(s, p);
 	}
+}
+
+void signal_timer(struct signal_server *s, struct nb_time now)
+{
+	if (!nb_time_due(signal_deadline(s), now))
+		return;
+	nb_list_each_safe(it, &s->busy)
+		look(s, nb_container(it, struct peer, busy), now);
+	s->look_at = nb_time_add(now, s->stall_ns / LOOKS);
 }
 
 struct signal_stats signal_server_stats(const struct signal_server *s)

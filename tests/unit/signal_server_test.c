@@ -349,6 +349,8 @@ static void test_drain(void **state)
 
 static void test_stalled(void **state)
 {
+	struct nb_time began;
+
 	(void)state;
 	connect_as(0, "A");
 	connect_as(1, "B");
@@ -363,13 +365,13 @@ static void test_stalled(void **state)
 	assert_int_equal(cl[1].messages, 100);
 	assert_in_range(signal_server_stats(server).forwarded, 100 + 20, 100 + 27);
 	assert_in_range(signal_server_stats(server).overflow, 73, 80);
-	assert_int_equal(nb_time_diff(signal_deadline(server), now), 10 * NB_SEC);
-	now = nb_time_add(now, 10 * NB_SEC - 1);
-	signal_timer(server, now);
-	assert_int_equal(signal_server_stats(server).stalled, 0);
-	now.ns++;
-	signal_timer(server, now);
-	assert_int_equal(signal_server_stats(server).stalled, 1);
+	began = now;
+	while (!signal_server_stats(server).stalled) {
+		assert_false(nb_time_is_never(signal_deadline(server)));
+		now = signal_deadline(server);
+		signal_timer(server, now);
+	}
+	assert_int_equal(nb_time_diff(now, began), 10 * NB_SEC);
 	assert_true(nb_time_is_never(signal_deadline(server)));
 	assert_int_equal(signal_server_stats(server).active, 1);
 	cl[0].stuck = false;

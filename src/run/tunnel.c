@@ -38,7 +38,7 @@ enum command_kind {
 	CMD_PRIVATE_KEY,
 	CMD_FWMARK,
 	CMD_PORT,
-	CMD_WALL,
+	CMD_PEERS_CLEAR,
 	CMD_STATS,
 };
 
@@ -587,8 +587,9 @@ static void command_run(struct run_tunnel *t, struct command *c, struct nb_time 
 	case CMD_PORT:
 		change_port(t, (uint16_t)c->value);
 		break;
-	case CMD_WALL:
-		wg_set_wall(t->wg, now, os_wall());
+	case CMD_PEERS_CLEAR:
+		for (struct wg_peer *p; (p = wg_peer_next(t->wg, NULL)) != NULL;)
+			peer_remove(t, p);
 		break;
 	case CMD_STATS:
 		if (t->nstats < STATS_WAITING)
@@ -665,8 +666,11 @@ static void *thread_main(void *arg)
 		wait_for(t, fds, wg_deadline(t->wg));
 		if (fds[0].revents)
 			unkick(t->command_fd);
+		/* Jumps of the wall clock show in the next handshake, without anybody watching for them. */
+		now = os_now();
+		wg_set_wall(t->wg, now, os_wall());
 		/* Always, and first: a packet that was sent after a command must find it done. */
-		commands_run(t, os_now());
+		commands_run(t, now);
 		if (fds[1].revents && t->tun >= 0)
 			tun_round(t);
 		if (fds[2].revents)
@@ -935,9 +939,9 @@ int run_tunnel_set_port(struct run_tunnel *t, uint16_t port)
 	return put_value(t, CMD_PORT, port, false);
 }
 
-int run_tunnel_wall_changed(struct run_tunnel *t)
+int run_tunnel_peers_clear(struct run_tunnel *t)
 {
-	return put_value(t, CMD_WALL, 0, false);
+	return put_value(t, CMD_PEERS_CLEAR, 0, false);
 }
 
 int run_tunnel_stats(struct run_tunnel *t, uint32_t tag, bool allowed)

@@ -49,6 +49,8 @@ struct run_tunnel_peer {
 /* Make or change a peer. */
 int run_tunnel_peer_set(struct run_tunnel *t, const struct run_tunnel_peer *p);
 int run_tunnel_peer_remove(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN]);
+/* Remove all peers. */
+int run_tunnel_peers_clear(struct run_tunnel *t);
 /* Withdraw prefixes. */
 int run_tunnel_peer_disallow(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN], const struct nb_prefix *prefixes, size_t n);
 /* Forget the peer's sessions and waiting packets, keep its configuration. */
@@ -68,8 +70,6 @@ int run_tunnel_set_private_key(struct run_tunnel *t, const uint8_t key[NB_KEY_LE
 int run_tunnel_set_fwmark(struct run_tunnel *t, uint32_t fwmark);
 /* Move to another port (0: any); the outcome comes as RUN_TUNNEL_PORT. On failure the old port stays. */
 int run_tunnel_set_port(struct run_tunnel *t, uint16_t port);
-/* The wall clock jumped: take it into handshake time stamps. */
-int run_tunnel_wall_changed(struct run_tunnel *t);
 /* Ask for a snapshot: one RUN_TUNNEL_STATS per peer, then RUN_TUNNEL_STATS_END with the same tag. allowed:
  * also the prefixes, in RUN_TUNNEL_ALLOWED messages directly after each peer's RUN_TUNNEL_STATS. */
 int run_tunnel_stats(struct run_tunnel *t, uint32_t tag, bool allowed);

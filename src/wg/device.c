@@ -77,8 +77,15 @@ void wg_free(struct wg_dev *d)
 void wg_set_private_key(struct wg_dev *d, const uint8_t key[NB_KEY_LEN])
 {
 	struct wg_peer *self;
+	struct wg_self fresh;
+	bool same;
 
-	wg_self_set(&d->self, key);
+	wg_self_set(&fresh, key);
+	same = fresh.has == d->self.has && nb_equal_ct(fresh.priv, d->self.priv, NB_KEY_LEN);
+	d->self = fresh;
+	nb_wipe(&fresh, sizeof fresh);
+	if (same)
+		return;
 	self = d->self.has ? wg_peer_find(d, d->self.pub) : NULL;
 	if (self)
 		wg_peer_remove(d, self);

@@ -77,7 +77,8 @@ void wg_free(struct wg_dev *d);
 
 /* --- control --- */
 
-/* Replace the device's key: every session ends; a peer that has this very key is removed. All zero: none. */
+/* Replace the device's key: every session ends; a peer that has this very key is removed. All zero: none.
+ * The key it has already: nothing happens. */
 void wg_set_private_key(struct wg_dev *d, const uint8_t key[NB_KEY_LEN]);
 void wg_private_key(const struct wg_dev *d, uint8_t out[NB_KEY_LEN]);
 /* All zero when there is no private key. */

@@ -484,6 +484,9 @@ static void keys_and_peers(void **state)
 	assert_int_equal(wg_peer_add(a.d, b.pub, &p), NB_E_EXISTS);
 	assert_ptr_equal(p, a.peer);
 	assert_true(help_exchange(&a, &b, at(0)));
+	/* The same key: nothing happens. */
+	wg_set_private_key(a.d, a.priv);
+	assert_true(wg_keypair_sends(a.peer->current, at(0)));
 	/* A new key ends the session; b does not know it. */
 	help_random(&a.seed, key, 32);
 	wg_set_private_key(a.d, key);

@@ -1,0 +1,61 @@
+/* wg.c - options of `nestbox wg`: a WireGuard interface without NetBird. Never installed under a stock name. */
+#include "applets/applet.h"
+
+APPLET(wg, wg_main, "", "WireGuard interface in the foreground, without NetBird (for `wg show`, `wg set`)")
+
+#include "run/wgdev.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char help[] =
+	"Usage: nestbox wg NAME [--config FILE] [--mtu N]\n"
+	"\n"
+	"Make the interface NAME and speak WireGuard on it until Ctrl-C. `wg show NAME`, `wg set NAME ...` and\n"
+	"`wg syncconf NAME FILE` work while it runs. Addresses and routes are given with `ip`.\n"
+	"\n"
+	"  --config FILE  start with this configuration, as `wg showconf` prints it: [Interface] PrivateKey,\n"
+	"                 ListenPort, FwMark; [Peer] PublicKey, PresharedKey, AllowedIPs, Endpoint,\n"
+	"                 PersistentKeepalive\n"
+	"  --mtu N        of the interface, 576 to 8192 (1420)\n"
+	"  --help         this text\n";
+
+static int usage(const char *what)
+{
+	fprintf(stderr, "nestbox wg: %s; see nestbox wg --help\n", what);
+	return 2;
+}
+
+int wg_main(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "config", required_argument, NULL, 'c' }, { "mtu", required_argument, NULL, 'm' },
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	};
+	struct run_wgdev_options o = { .mtu = 1420 };
+	char *end;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "c:h", longs, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			o.config = optarg;
+			break;
+		case 'm':
+			o.mtu = (unsigned)strtoul(optarg, &end, 10);
+			if (*end || o.mtu < 576 || o.mtu > 8192)
+				return usage("--mtu takes a number from 576 to 8192");
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return 0;
+		default:
+			return usage("unknown option");
+		}
+	}
+	if (optind != argc - 1)
+		return usage("one interface name is needed");
+	o.name = argv[optind];
+	return run_wgdev(&o);
+}

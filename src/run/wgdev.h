@@ -1,0 +1,17 @@
+/* wgdev.h - a plain WireGuard interface in the foreground: TUN, the data-plane thread, an optional
+ * configuration file, and the socket through which `wg` reads and changes it. No NetBird in it.
+ * Source: wg(8), www.wireguard.com/xplatform. Tests: tests/unit/run_wgdev_test.c,
+ * tests/net/test_wireguard_interop.py */
+#ifndef NB_RUN_WGDEV_H
+#define NB_RUN_WGDEV_H
+
+struct run_wgdev_options {
+	const char *name;	/* of the interface */
+	const char *config;	/* file, or NULL */
+	unsigned mtu;		/* 576..8192 */
+};
+
+/* Run until SIGINT, SIGTERM or the interface is removed. Problems are told on stderr. Returns the exit status. */
+int run_wgdev(const struct run_wgdev_options *o);
+
+#endif

@@ -50,6 +50,12 @@ lines() { # lines FILE: without comments and empty lines
 net() {
 	local p want=() venv=out/venv req=tests/net/requirements.txt print log=out/log/pip.log
 	for p in $(lines tests/net/packages.txt); do
+		# command:package is content with the command, wherever it came from
+		if [[ $p == *:* ]]; then
+			# shellcheck disable=SC2207 # a word or nothing
+			want+=($(missing "$p"))
+			continue
+		fi
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || want+=("$p")
 	done
 	python3 -c 'import ensurepip, venv' 2>/dev/null || want+=(python3 python3-venv)

@@ -122,12 +122,14 @@ static void copy_text(char *to, size_t cap, const char *from)
 	to[n] = 0;
 }
 
-/* An OFFER or ANSWER as of now (spec 1.1). */
+/* An OFFER or ANSWER as of now (spec 1.1). An ANSWER has no credentials when the peer sent none, as
+ * stock does it. An OFFER always says what we can do: two sides that each wait for the other's
+ * credentials would wait for good. */
 static void describe(const struct client_conn *c, struct client_signal_msg *m)
 {
 	const struct client_network *net = c->cfg.net;
 
-	if (!net->force_relay && c->peer_ice) {
+	if (!net->force_relay && (c->peer_ice || m->type == CLIENT_SIGNAL_OFFER)) {
 		memcpy(m->ufrag, c->ufrag, sizeof c->ufrag);
 		memcpy(m->pwd, c->pwd, sizeof c->pwd);
 		memcpy(m->session, c->session_id, sizeof m->session);

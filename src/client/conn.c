@@ -294,12 +294,25 @@ static void end_session(struct client_conn *c, struct nb_time now)
 	lose_path(c, now);
 }
 
+static void set_timers(struct ice_config *cfg, const struct client_network *net)
+{
+	if (net->keepalive_ms)
+		cfg->keepalive_ms = net->keepalive_ms;
+	if (net->disconnected_ms)
+		cfg->disconnected_ms = net->disconnected_ms;
+	if (net->failed_ms)
+		cfg->failed_ms = net->failed_ms;
+	if (net->accept_relay_ms)
+		cfg->accept_relay_ms = net->accept_relay_ms;
+}
+
 static struct ice_agent *new_agent(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
 {
 	struct ice_agent *a;
 	struct ice_config cfg;
 
 	ice_config_default(&cfg);
+	set_timers(&cfg, c->cfg.net);
 	cfg.local_ufrag = c->ufrag;
 	cfg.local_pwd = c->pwd;
 	cfg.remote_ufrag = m->ufrag;

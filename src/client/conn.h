@@ -54,6 +54,9 @@ struct client_network {
 	const char *version;			/* NB_COMPAT */
 	bool force_relay;			/* no ICE at all (NB_FORCE_RELAY) */
 	bool relay_only;			/* TURN candidates only (NB_ICE_FORCE_RELAY_CONN) */
+	/* Milliseconds, 0 for the default (NB_ICE_KEEP_ALIVE_INTERVAL_SEC, NB_ICE_DISCONNECTED_TIMEOUT_SEC,
+	 * NB_ICE_FAILED_TIMEOUT_SEC, NB_ICE_RELAY_ACCEPTANCE_MIN_WAIT_SEC); read when an agent is made. */
+	unsigned keepalive_ms, disconnected_ms, failed_ms, accept_relay_ms;
 };
 
 struct client_conn_config {

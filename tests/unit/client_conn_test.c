@@ -553,6 +553,22 @@ static void silence_ends_the_path(void **state)
 	end();
 }
 
+static void timers_from_outside(void **state)
+{
+	(void)state;
+	begin(true);
+	net.disconnected_ms = 2500;
+	connect_peer();
+	flush();
+	later(2400);
+	flush();
+	assert_int_equal(agents(), 1);
+	later(200);
+	flush();
+	assert_int_equal(agents(), 0);
+	end();
+}
+
 static void new_session_resets(void **state)
 {
 	(void)state;
@@ -671,7 +687,8 @@ int main(void)
 		cmocka_unit_test(go_idle_means_nothing), cmocka_unit_test(early_candidates),
 		cmocka_unit_test(overtaking_candidate), cmocka_unit_test(descriptions_before_candidates),
 		cmocka_unit_test(controller_endpoint), cmocka_unit_test(responder_waits), cmocka_unit_test(punch),
-		cmocka_unit_test(silence_ends_the_path), cmocka_unit_test(new_session_resets),
+		cmocka_unit_test(silence_ends_the_path), cmocka_unit_test(timers_from_outside),
+		cmocka_unit_test(new_session_resets),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
 	};
 

@@ -934,7 +934,7 @@ int client_daemon_start(struct client_daemon *d, char *why, size_t why_cap)
 	}
 	if (created || !d->conf.management_url.scheme[0])
 		set_state(d, CLIENT_NEEDS_LOGIN);
-	else if (d->conf.disable_auto_connect == CLIENT_YES)
+	else if (d->conf.disable_auto_connect == CLIENT_YES || d->cfg.wait_for_up)
 		set_state(d, CLIENT_IDLE);
 	else
 		start_engine(d);

@@ -95,6 +95,7 @@ struct client_daemon_config {
 	const char *log_file;		/* copied; for GetConfig, may be NULL */
 	uint32_t uid;			/* the daemon's own, for the privilege rule */
 	bool disable_profiles, disable_update_settings, disable_networks;	/* service flags */
+	bool wait_for_up;		/* never connect at start */
 };
 
 struct client_daemon;

@@ -6,6 +6,7 @@
 #include "os/os_int.h"
 #include "os/socket.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -135,6 +136,24 @@ int os_mkdir_p(const char *path, mode_t mode)
 			return r;
 	}
 	return make_dir(part, mode);
+}
+
+int os_remove_file(const char *path)
+{
+	return unlink(path) ? os_fail(errno) : 0;
+}
+
+int os_list_dir(const char *path, void (*each)(void *ctx, const char *name), void *ctx)
+{
+	DIR *d = opendir(path);
+
+	if (!d)
+		return os_fail(errno);
+	for (struct dirent *e; (e = readdir(d));)
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			each(ctx, e->d_name);
+	closedir(d);
+	return 0;
 }
 
 int os_lock_file(int *fd, const char *path)

@@ -15,6 +15,10 @@ int os_read_file(struct nb_buf *b, const char *path);
 int os_write_file(const char *path, struct nb_bytes content, mode_t mode);
 /* Make a directory and its parents; existing ones are left as they are. Returns 0 or an error. */
 int os_mkdir_p(const char *path, mode_t mode);
+/* Returns 0, NB_E_NOTFOUND or another error. */
+int os_remove_file(const char *path);
+/* Call each for every entry of a directory but . and .., in no order. */
+int os_list_dir(const char *path, void (*each)(void *ctx, const char *name), void *ctx);
 /* Take an exclusive lock that lives as long as *fd (close it to release; death of the process does
  * too). The file is made when missing. Returns 0, NB_E_BUSY, NB_E_PERM, NB_E_SYS; *fd is -1 unless 0. */
 int os_lock_file(int *fd, const char *path);

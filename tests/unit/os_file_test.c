@@ -28,6 +28,30 @@ static const char *at(const char *name)
 	return p;
 }
 
+static void count_name(void *ctx, const char *name)
+{
+	unsigned *n = ctx;
+
+	*n += strcmp(name, "one") == 0 || strcmp(name, "two") == 0 ? 1 : 100;
+}
+
+static void test_list_remove(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	assert_int_equal(os_list_dir(at("list"), count_name, &n), NB_E_NOTFOUND);
+	assert_int_equal(os_mkdir_p(at("list"), 0700), 0);
+	assert_int_equal(os_write_file(at("list/one"), nb_bytes_str("1"), 0600), 0);
+	assert_int_equal(os_write_file(at("list/two"), nb_bytes_str("2"), 0600), 0);
+	assert_int_equal(os_list_dir(at("list"), count_name, &n), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(os_remove_file(at("list/one")), 0);
+	assert_int_equal(os_remove_file(at("list/one")), NB_E_NOTFOUND);
+	assert_int_equal(os_remove_file(at("list/two")), 0);
+	assert_int_equal(rmdir(at("list")), 0);
+}
+
 static void test_write_read(void **state)
 {
 	struct os_stamp none = { 0 }, first, second;
@@ -146,7 +170,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_write_read), cmocka_unit_test(test_mkdir), cmocka_unit_test(test_lock),
+		cmocka_unit_test(test_write_read),
+		cmocka_unit_test(test_list_remove), cmocka_unit_test(test_mkdir), cmocka_unit_test(test_lock),
 		cmocka_unit_test(test_privileges),
 	};
 

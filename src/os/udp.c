@@ -34,6 +34,14 @@ void os_udp_buffers(int fd, int bytes)
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
 }
 
+void os_udp_allow_fragments(int fd)
+{
+	int dont = IP_PMTUDISC_DONT, dont6 = IPV6_PMTUDISC_DONT;
+
+	setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &dont, sizeof dont);
+	setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &dont6, sizeof dont6);
+}
+
 static struct nb_addr local_of(struct msghdr *h)
 {
 	struct nb_addr a = { 0 };

@@ -27,6 +27,8 @@ struct os_udp_out {
 void os_udp_want_local(int fd);
 /* Ask for this much kernel buffer in both directions; the system may give less. */
 void os_udp_buffers(int fd, int bytes);
+/* Let routers fragment what is too long for a link (DF clear), as RFC 8656, 15 asks of a relay. */
+void os_udp_allow_fragments(int fd);
 /* Receive what is there, at most n <= OS_UDP_BATCH datagrams. Returns how many (> 0), NB_E_AGAIN or
  * NB_E_SYS. */
 int os_udp_recv(int fd, struct os_udp_in *in, unsigned n);

@@ -230,6 +230,7 @@ static int on_open(void *ctx, struct turn_relay *relay)
 		free(s);
 		return err;
 	}
+	os_udp_allow_fragments(s->fd);
 	s->owner = r;
 	s->relay = relay;
 	turn_relay_set_data(relay, s);
@@ -306,6 +307,7 @@ static int open_listener(struct run_relay *r, const struct nb_endpoint *at)
 	l->owner = r;
 	os_local_endpoint(l->fd, &l->at);
 	os_udp_want_local(l->fd);
+	os_udp_allow_fragments(l->fd);
 	os_udp_buffers(l->fd, LISTENER_BUFFER);
 	run_io_init(&l->io, r->loop, on_client, l);
 	run_io_set(&l->io, l->fd, RUN_READ);

@@ -739,6 +739,36 @@ static void quotas(void **state)
 	assert_int_equal(allocate(&u, &e), 0);
 }
 
+static void ten_thousand(void **state)
+{
+	struct turn_server_config c = world_config(&w);
+	struct user u = user("alice", "wonder", ALICE);
+	struct nb_endpoint e;
+	char from[32];
+
+	(void)state;
+	world_stop(&w);
+	c.max_per_user = 20000;
+	c.port_max = 65535;
+	world_start(&w, &c);
+	login(&u);
+	u.from = from;
+	for (int i = 0; i <= 10000; i++) {
+		snprintf(from, sizeof from, "198.51.100.7:%d", 5000 + i);
+		assert_int_equal(allocate(&u, &e), i < 10000 ? 0 : 508);
+	}
+	assert_int_equal(allocations(), 10000);
+	for (int i = 0; i < 10000; i += 7) {
+		snprintf(from, sizeof from, "198.51.100.7:%d", 5000 + i);
+		assert_int_equal(bind_channel(&u, 0x4000, PEER), 0);
+		world_send(&w, from, nb_bytes("\x40\0\0\1x", 5));
+		assert_int_equal(w.nmail, 1);
+	}
+	later(600);
+	assert_int_equal(allocations(), 0);
+	assert_int_equal(w.closed, 10000);
+}
+
 static void unauthenticated_answers_are_limited(void **state)
 {
 	struct user u = user("alice", "wonder", ALICE);
@@ -939,7 +969,7 @@ int main(void)
 		T(binding), T(stock_binding_vector), T(credentials), T(time_limited_credentials),
 		T(suffix_in_user_name), T(allocation), T(bad_allocates), T(expiry_and_refresh),
 		T(many_expire_in_order), T(stale_nonce), T(relaying), T(channels), T(many_peers), T(ipv6),
-		T(both_families), T(even_port_and_reservation), T(ports_run_out), T(quotas),
+		T(both_families), T(even_port_and_reservation), T(ports_run_out), T(quotas), T(ten_thousand),
 		T(unauthenticated_answers_are_limited), T(garbage_is_dropped), T(policy_public),
 		T(policy_private_relay), T(policy_allow_list), T(refused_peers), T(two_clients_on_one_relay),
 	};

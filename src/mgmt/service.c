@@ -739,12 +739,11 @@ static void end_job(struct mgmt_peer *p)
 	grpc_call_finish(j->call, GRPC_OK, NULL);
 }
 
-void mgmt_stream_end(struct mgmt_peer *p, bool farewell)
+static void end_sync(struct mgmt_peer *p, bool farewell)
 {
 	struct mgmt_stream *s = detach(p);
 	struct nb_buf plain, out;
 
-	end_job(p);
 	if (!s)
 		return;
 	if (farewell) {
@@ -756,6 +755,12 @@ void mgmt_stream_end(struct mgmt_peer *p, bool farewell)
 		nb_buf_fini(&out);
 	}
 	grpc_call_finish(s->call, GRPC_OK, NULL);
+}
+
+void mgmt_stream_end(struct mgmt_peer *p, bool farewell)
+{
+	end_job(p);
+	end_sync(p, farewell);
 }
 
 static void on_stream_end(struct grpc_call *call, void *user, const struct grpc_result *result)
@@ -785,7 +790,7 @@ static void stream_start(const struct request *r, struct grpc_call *call)
 		grpc_call_finish(call, GRPC_INTERNAL, "failed handling request");
 		return;
 	}
-	mgmt_stream_end(r->peer, false);
+	end_sync(r->peer, false);
 	s->m = m;
 	s->call = call;
 	s->peer = r->peer;

@@ -1,6 +1,7 @@
-/* dial.c - see dial.h. Addresses are tried one after the other, each with a share of the time left, so that
- * one dead address family does not eat it all. A TLS error ends the dial: other addresses of the name would
- * say the same. Tests: tests/unit/run_dial_test.c */
+/* dial.c - see dial.h. Addresses are tried one after the other, the next one starting when the one before
+ * failed or has not answered for a moment (RFC 8305 in small): a dead address family costs a quarter of a
+ * second. A TLS error ends the dial: other addresses of the name would say the same.
+ * Tests: tests/unit/run_dial_test.c */
 #include "run/dial.h"
 
 #include "base/err.h"
@@ -12,16 +13,22 @@
 #include <string.h>
 
 #define TIMEOUT_NS (30 * NB_SEC)
-#define ATTEMPT_MIN_NS (3 * NB_SEC)
+#define STAGGER_NS (250 * NB_MS)
+
+/* One address being tried. */
+struct attempt {
+	struct run_dial *d;
+	struct nb_endpoint to;
+	struct run_io io;
+	int fd;		/* -1: not begun, failed or won */
+};
 
 struct run_dial {
 	struct run_dial_config cfg;
 	char host[256];
 	struct run_lookup *lookup;
-	struct nb_addr addrs[RUN_RESOLVE_MAX];
-	size_t n, next;
-	int fd;
-	struct run_io io;
+	struct attempt attempts[RUN_RESOLVE_MAX];
+	size_t n, next;		/* known; begun so far */
 	struct run_timer timer;
 	struct run_stream *stream;
 	struct nb_time deadline;
@@ -29,14 +36,18 @@ struct run_dial {
 	char why[NBC_TLS_WHY];
 };
 
-static void try_next(struct run_dial *d);
+static void stop_attempt(struct attempt *a)
+{
+	run_io_set(&a->io, -1, 0);
+	os_close(&a->fd);
+}
 
 static void destroy(struct run_dial *d)
 {
 	run_resolve_cancel(d->lookup);
-	run_io_set(&d->io, -1, 0);
 	run_timer_stop(&d->timer);
-	os_close(&d->fd);
+	for (size_t i = 0; i < d->n; i++)
+		stop_attempt(&d->attempts[i]);
 	nbc_trust_unref(d->cfg.trust);
 	free(d);
 }
@@ -111,23 +122,23 @@ static const struct run_proto dial_proto = {
 
 /* --- TCP --------------------------------------------------------------------------------------- */
 
-static void note_failure(struct run_dial *d, int err, const char *words)
+static void note_failure(struct run_dial *d, const struct attempt *a, int err, const char *words)
 {
-	struct nb_endpoint e = { d->addrs[d->next - 1], d->cfg.port };
 	char at[NB_ADDR_TEXT];
 
-	nb_endpoint_format(at, &e);
+	nb_endpoint_format(at, &a->to);
 	d->err = err;
 	snprintf(d->why, sizeof d->why, "cannot connect to %s (%s): %s", d->host, at, words);
 }
 
-static void connected(struct run_dial *d)
+/* The first one that is through wins. */
+static void connected(struct run_dial *d, struct attempt *a)
 {
-	struct run_stream_config sc = { .loop = d->cfg.loop, .fd = d->fd };
+	struct run_stream_config sc = { .loop = d->cfg.loop, .fd = a->fd };
 	struct nbc_tls_client tc = { .trust = d->cfg.trust, .host = d->host, .now = os_wall() };
 	int r = 0;
 
-	run_io_set(&d->io, -1, 0);
+	run_io_set(&a->io, -1, 0);
 	sc.handshake_ns = nb_time_diff(d->deadline, os_now());
 	if (sc.handshake_ns < NB_SEC)
 		sc.handshake_ns = NB_SEC;
@@ -141,68 +152,107 @@ static void connected(struct run_dial *d)
 		give_up(d, r, nb_strerror(r));
 		return;
 	}
-	d->fd = -1;
+	a->fd = -1;
+	for (size_t i = 0; i < d->n; i++)
+		stop_attempt(&d->attempts[i]);
 	/* From here the stream has the time limit. */
 	run_timer_stop(&d->timer);
+	d->err = 0;
+}
+
+static bool any_running(const struct run_dial *d)
+{
+	for (size_t i = 0; i < d->next; i++)
+		if (d->attempts[i].fd >= 0)
+			return true;
+	return false;
+}
+
+/* Begin with the next address; at the end wait for those under way, or give up. */
+static void try_next(struct run_dial *d)
+{
+	while (d->next < d->n) {
+		struct attempt *a = &d->attempts[d->next++];
+		int r = os_tcp_connect(&a->fd, &a->to, &d->cfg.sockopt);
+
+		if (r == 0) {
+			connected(d, a);
+			return;
+		}
+		if (r == NB_E_AGAIN) {
+			run_io_set(&a->io, a->fd, RUN_WRITE);
+			run_timer_set(&d->timer, d->next == d->n ? d->deadline :
+				      nb_time_min(d->deadline, nb_time_add(os_now(), STAGGER_NS)));
+			return;
+		}
+		note_failure(d, a, r, os_why());
+	}
+	if (any_running(d))
+		run_timer_set(&d->timer, d->deadline);
+	else
+		give_up(d, d->err, d->why);
 }
 
 static void on_io(void *ctx, int events)
 {
-	struct run_dial *d = ctx;
-	int r = os_connect_result(d->fd);
+	struct attempt *a = ctx;
+	int r = os_connect_result(a->fd);
 
 	(void)events;
 	if (r == 0) {
-		connected(d);
+		connected(a->d, a);
 		return;
 	}
-	note_failure(d, r, os_why());
-	run_io_set(&d->io, -1, 0);
-	os_close(&d->fd);
-	try_next(d);
+	note_failure(a->d, a, r, os_why());
+	stop_attempt(a);
+	try_next(a->d);
 }
 
 static void on_timer(void *ctx, struct nb_time now)
 {
 	struct run_dial *d = ctx;
+	char why[NBC_TLS_WHY];
 
 	if (d->lookup) {
-		char why[NBC_TLS_WHY];
-
 		snprintf(why, sizeof why, "cannot look up %s: no answer from the name server in time", d->host);
 		give_up(d, NB_E_TIMEOUT, why);
-		return;
+	} else if (nb_time_due(d->deadline, now)) {
+		for (size_t i = 0; i < d->next; i++)
+			if (d->attempts[i].fd >= 0)
+				note_failure(d, &d->attempts[i], NB_E_TIMEOUT, "no answer");
+		give_up(d, d->err, d->why);
+	} else {
+		try_next(d);
 	}
-	(void)now;
-	note_failure(d, NB_E_TIMEOUT, "no answer");
-	run_io_set(&d->io, -1, 0);
-	os_close(&d->fd);
-	try_next(d);
 }
 
-static void try_next(struct run_dial *d)
+static void add_attempt(struct run_dial *d, const struct nb_addr *addr)
 {
-	struct nb_time now = os_now();
+	struct attempt *a = &d->attempts[d->n++];
 
-	while (d->next < d->n && nb_time_before(now, d->deadline)) {
-		struct nb_endpoint e = { d->addrs[d->next++], d->cfg.port };
-		int64_t share = nb_time_diff(d->deadline, now) / (int64_t)(d->n - d->next + 1);
-		int r = os_tcp_connect(&d->fd, &e, &d->cfg.sockopt);
+	a->d = d;
+	a->to.addr = *addr;
+	a->to.port = d->cfg.port;
+	a->fd = -1;
+	run_io_init(&a->io, d->cfg.loop, on_io, a);
+}
 
-		if (r == 0) {
-			connected(d);
-			return;
-		}
-		if (r == NB_E_AGAIN) {
-			if (share < ATTEMPT_MIN_NS)
-				share = ATTEMPT_MIN_NS;
-			run_timer_set(&d->timer, nb_time_min(d->deadline, nb_time_add(now, share)));
-			run_io_set(&d->io, d->fd, RUN_WRITE);
-			return;
-		}
-		note_failure(d, r, os_why());
+/* The resolver's order, but with the families taking turns. */
+static void order_attempts(struct run_dial *d, const struct nb_addr *addrs, size_t n)
+{
+	bool used[RUN_RESOLVE_MAX] = { false };
+	uint8_t last = 0;
+
+	while (d->n < n) {
+		size_t pick = n;
+
+		for (size_t i = n; i-- > 0;)
+			if (!used[i] && (pick == n || addrs[i].family != last || addrs[pick].family == last))
+				pick = i;
+		used[pick] = true;
+		last = addrs[pick].family;
+		add_attempt(d, &addrs[pick]);
 	}
-	give_up(d, d->err, d->why);
 }
 
 static void on_resolved(void *ctx, const struct nb_addr *addrs, size_t n, const char *why)
@@ -216,8 +266,7 @@ static void on_resolved(void *ctx, const struct nb_addr *addrs, size_t n, const 
 		give_up(d, NB_E_NOTFOUND, text);
 		return;
 	}
-	memcpy(d->addrs, addrs, n * sizeof *addrs);
-	d->n = n;
+	order_attempts(d, addrs, n);
 	try_next(d);
 }
 
@@ -231,10 +280,8 @@ int run_dial_start(struct run_dial **out, const struct run_dial_config *cfg)
 	if (!d)
 		return NB_E_NOMEM;
 	d->cfg = *cfg;
-	d->fd = -1;
 	snprintf(d->host, sizeof d->host, "%s", cfg->host);
 	d->cfg.host = d->host;
-	run_io_init(&d->io, cfg->loop, on_io, d);
 	run_timer_init(&d->timer, cfg->loop, on_timer, d);
 	d->deadline = nb_time_add(os_now(), cfg->timeout_ns ? cfg->timeout_ns : TIMEOUT_NS);
 	r = run_resolve(&d->lookup, cfg->resolver, d->host, on_resolved, d);

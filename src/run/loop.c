@@ -26,7 +26,7 @@ struct run_loop {
 	int timer_fd;
 	struct nb_time armed;	/* what timer_fd is set to */
 	struct run_timer *heap;
-	struct nb_list deferred;
+	struct nb_list deferred, at_free;
 	bool stopped, once;
 };
 
@@ -176,18 +176,24 @@ void run_defer_call(struct run_loop *l, struct run_defer *d)
 		nb_list_push(&l->deferred, &d->node);
 }
 
+void run_loop_at_free(struct run_loop *l, struct run_defer *d)
+{
+	if (nb_list_empty(&d->node))
+		nb_list_push(&l->at_free, &d->node);
+}
+
 void run_defer_cancel(struct run_defer *d)
 {
 	nb_list_del(&d->node);
 }
 
 /* Returns how many ran. */
-static int run_deferred(struct run_loop *l)
+static int run_list(struct nb_list *list)
 {
 	int n = 0;
 
-	for (; n < ROUND_MAX && !nb_list_empty(&l->deferred); n++) {
-		struct run_defer *d = nb_container(l->deferred.next, struct run_defer, node);
+	for (; n < ROUND_MAX && !nb_list_empty(list); n++) {
+		struct run_defer *d = nb_container(list->next, struct run_defer, node);
 
 		nb_list_del(&d->node);
 		d->fn(d->ctx);
@@ -208,7 +214,7 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *w, int revents)
 	int ran = run_due_timers(l);
 
 	(void)revents;
-	ran += run_deferred(l);
+	ran += run_list(&l->deferred);
 	/* A single round that did something is over. */
 	if (l->stopped || (l->once && ran) || !nb_list_empty(&l->deferred))
 		ev_idle_start(ev, &l->idle);
@@ -224,6 +230,7 @@ int run_loop_new(struct run_loop **out)
 	if (!l)
 		return NB_E_NOMEM;
 	nb_list_init(&l->deferred);
+	nb_list_init(&l->at_free);
 	l->armed = NB_TIME_NEVER;
 	l->timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
 	l->ev = l->timer_fd < 0 ? NULL : ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
@@ -248,6 +255,8 @@ void run_loop_free(struct run_loop *l)
 {
 	if (!l)
 		return;
+	while (run_list(&l->at_free))
+		;
 	ev_prepare_stop(l->ev, &l->prepare);
 	ev_idle_stop(l->ev, &l->idle);
 	ev_io_stop(l->ev, &l->timer_io);
@@ -278,7 +287,7 @@ void run_loop_once(struct run_loop *l, struct nb_time deadline)
 	ev_run(l->ev, EVRUN_ONCE);
 	l->once = false;
 	run_due_timers(l);
-	run_deferred(l);
+	run_list(&l->deferred);
 	run_timer_stop(&t);
 }
 

@@ -24,7 +24,7 @@ union run_watcher {
 
 /* A new loop (epoll). Returns 0, NB_E_NOMEM or NB_E_SYS. */
 int run_loop_new(struct run_loop **out);
-/* Every watcher must be stopped before. NULL is allowed. */
+/* Runs what run_loop_at_free collected. Every other watcher must be stopped before. NULL is allowed. */
 void run_loop_free(struct run_loop *l);
 /* Run until run_loop_stop, even when no watcher is active. */
 void run_loop_run(struct run_loop *l);
@@ -100,5 +100,7 @@ void run_defer_init(struct run_defer *d, void (*fn)(void *ctx), void *ctx);
 /* Queue; queueing again before it ran is free. */
 void run_defer_call(struct run_loop *l, struct run_defer *d);
 void run_defer_cancel(struct run_defer *d);
+/* Queue for run_loop_free instead: for what may outlive its owner, such as a socket that lingers. */
+void run_loop_at_free(struct run_loop *l, struct run_defer *d);
 
 #endif

@@ -27,7 +27,7 @@ struct run_stream {
 	void *p;
 	struct run_io io;
 	struct run_timer timer;
-	struct run_defer defer;
+	struct run_defer defer, bury;
 	struct nb_buf unsent;		/* what the socket did not take */
 	struct nb_buf cipher;		/* what TLS could not take yet */
 	struct nb_time stall, phase;	/* deadlines: unsent bytes; handshake or linger */
@@ -254,6 +254,8 @@ static void close_orderly(struct run_stream *s, struct nb_time now)
 	shutdown(s->cfg.fd, SHUT_WR);
 	s->phase = nb_time_add(now, LINGER_NS);
 	drop_proto(s, "", now);
+	/* Nobody knows this stream any more but the loop. */
+	run_loop_at_free(s->cfg.loop, &s->bury);
 	s->again = true;
 }
 
@@ -282,6 +284,7 @@ static void destroy(struct run_stream *s)
 	run_io_set(&s->io, -1, 0);
 	run_timer_stop(&s->timer);
 	run_defer_cancel(&s->defer);
+	run_defer_cancel(&s->bury);
 	os_close(&s->cfg.fd);
 	nbc_tls_free(s->cfg.tls);
 	nb_buf_fini(&s->unsent);
@@ -358,6 +361,11 @@ static void on_defer(void *ctx)
 	pump(ctx, os_now());
 }
 
+static void on_bury(void *ctx)
+{
+	destroy(ctx);
+}
+
 /* --- face -------------------------------------------------------------------------------------- */
 
 int run_stream_new(struct run_stream **out, const struct run_stream_config *cfg,
@@ -381,6 +389,7 @@ int run_stream_new(struct run_stream **out, const struct run_stream_config *cfg,
 	run_io_init(&s->io, cfg->loop, on_io, s);
 	run_timer_init(&s->timer, cfg->loop, on_timer, s);
 	run_defer_init(&s->defer, on_defer, s);
+	run_defer_init(&s->bury, on_bury, s);
 	run_defer_call(cfg->loop, &s->defer);
 	*out = s;
 	return 0;

@@ -250,7 +250,6 @@ static void gain_path(struct client_conn *c, const struct ice_pair_info *pair, s
 	c->pair = *pair;
 	c->path = path_of(pair);
 	c->changed = now;
-	c->handshake.ns = 0;
 	c->offer_at = NB_TIME_NEVER;	/* lose_path() starts the guard again */
 	c->watch_at = nb_time_add_ms(now, HANDSHAKE_FIRST_MS);
 	c->punch_at = pair->local.type == ICE_RELAY ? NB_TIME_NEVER : nb_time_add_ms(now, PUNCH_WAIT_MS);

@@ -647,8 +647,6 @@ static int output_gather(struct ice_agent *a, struct nb_dgram *out, struct nb_ti
 			continue;
 		}
 		s->next = nb_time_add_ms(now, 250 << s->tries++);
-		if (nb_time_before(s->give_up, s->next))
-			s->next = s->give_up;
 		return ice_write_gather(a, s, out) ? 0 : 1;
 	}
 	return 0;

@@ -310,7 +310,9 @@ static void session_table(void **state)
 		memcpy(ufrag, ev.signal.ufrag, sizeof ufrag);
 		flush();
 		receive(CLIENT_SIGNAL_OFFER, sessions[i].second);
-		assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+		assert_true(next(-1));
+		assert_int_equal(ev.type, CLIENT_CONN_SEND);	/* no path was there: nothing to reset */
+		assert_int_equal(ev.signal.type, CLIENT_SIGNAL_ANSWER);
 		assert_int_equal(memcmp(id, ev.signal.session, sizeof id) != 0, sessions[i].renewed);
 		assert_string_equal(ev.signal.ufrag, ufrag);	/* an ICE restart keeps the credentials */
 		assert_int_equal(agents(), 1);
@@ -409,8 +411,8 @@ static void early_candidates(void **state)
 	client_conn_open(c, now);
 	candidate("garbage");
 	candidate("1 1 udp 0 203.0.113.22 1000 typ host ufrag " PEER_UFRAG);
-	candidate("1 1 udp 0 203.0.113.22 1001 typ host ufrag SomebodyElse");
 	later(9000);
+	candidate("1 1 udp 0 203.0.113.22 1001 typ host ufrag SomebodyElse");
 	candidate("1 1 udp 0 203.0.113.22 1002 typ host");
 	later(1500);
 	receive(CLIENT_SIGNAL_ANSWER, 'x');
@@ -526,6 +528,30 @@ static void punch(void **state)
 		assert_int_equal(via, 0);
 	}
 	assert_int_equal(found, 1);
+	end();
+}
+
+/* Not through a relay: nobody's WireGuard listens there. */
+static void no_punch_through_turn(void **state)
+{
+	struct client_conn_status st;
+
+	(void)state;
+	begin(true);
+	net.relayed[0] = (struct nb_endpoint){ nb_addr4(0xc6336402), 50000 };
+	net.nrelayed = 1;
+	net.relay_only = true;
+	net.accept_relay_ms = 1;
+	connect_peer();
+	client_conn_status(c, &st);
+	assert_int_equal(st.path, CLIENT_PATH_TURN);
+	assert_int_equal(st.local_type, ICE_RELAY);
+	assert_true(next(CLIENT_CONN_ENDPOINT));
+	assert_int_equal(ev.via, 1);
+	flush();
+	later(1100);
+	while (client_conn_output(c, &out, &via, now))
+		assert_int_not_equal(out.n, 2);
 	end();
 }
 
@@ -687,6 +713,7 @@ int main(void)
 		cmocka_unit_test(go_idle_means_nothing), cmocka_unit_test(early_candidates),
 		cmocka_unit_test(overtaking_candidate), cmocka_unit_test(descriptions_before_candidates),
 		cmocka_unit_test(controller_endpoint), cmocka_unit_test(responder_waits), cmocka_unit_test(punch),
+		cmocka_unit_test(no_punch_through_turn),
 		cmocka_unit_test(silence_ends_the_path), cmocka_unit_test(timers_from_outside),
 		cmocka_unit_test(new_session_resets),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),

@@ -455,6 +455,105 @@ static void controlled_selects(void **state)
 	ice_free(a);
 }
 
+/* Two pairs are nominated before either check succeeded: the better one stays selected. */
+static void deferred_nominations(void **state)
+{
+	struct ice_pair_info info;
+
+	(void)state;
+	begin(false);
+	assert_int_equal(local(HOST, 0), 0);
+	assert_int_equal(remote(R_SRFLX), 0);
+	assert_int_equal(remote(R_HOST), 0);
+	assert_int_equal(request(A_SRFLX, 0, (struct ask){ .use = true }), 0);
+	assert_int_equal(request(A_HOST, 0, (struct ask){ .use = true }), 0);
+	next_check(A_HOST, 10);
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	assert_int_equal(event(), ICE_EV_CONNECTED);
+	next_check(A_SRFLX, 300);
+	assert_int_equal(answer(A_SRFLX, THEIR_PWD, 0), 0);
+	assert_int_equal(event(), ICE_EV_NONE);
+	assert_true(ice_selected(a, &info));
+	assert_int_equal(info.remote.type, ICE_HOST);
+	ice_free(a);
+}
+
+/* A learned address turns out to be a relay: the pair loses its rank to the server-reflexive one. */
+static void learned_then_signalled(void **state)
+{
+	struct ice_pair_info info;
+	struct nb_time started;
+
+	(void)state;
+	begin(true);
+	started = now;
+	assert_int_equal(local(HOST, 0), 0);
+	assert_int_equal(request(A_RELAY, 0, (struct ask){ .role = ICE_A_CONTROLLED }), 0);
+	assert_int_equal(remote(R_SRFLX), 0);
+	next_check(A_RELAY, 10);
+	assert_int_equal(answer(A_RELAY, THEIR_PWD, 0), 0);
+	next_check(A_SRFLX, 10);
+	assert_int_equal(answer(A_SRFLX, THEIR_PWD, 0), 0);
+	assert_int_equal(remote(R_RELAY), NB_E_EXISTS);
+	next_check(A_SRFLX, 600);
+	assert_true(nb_time_diff(now, started) < 600 * NB_MS);
+	assert_int_equal(answer(A_SRFLX, THEIR_PWD, 0), 0);
+	assert_true(ice_selected(a, &info));
+	assert_int_equal(info.remote.type, ICE_SRFLX);
+	ice_free(a);
+}
+
+/* The best local candidate names the path, even when it comes later. */
+static void better_local_name(void **state)
+{
+	struct ice_pair_info info;
+	struct nb_bytes v;
+
+	(void)state;
+	begin(true);
+	assert_int_equal(local("1 1 udp 0 192.0.2.1 4 typ srflx raddr 0.0.0.0 rport 51820 cid reflexive", 0), 0);
+	assert_int_equal(remote(R_HOST), 0);
+	assert_int_equal(local(HOST, 0), 0);
+	next_check(A_HOST, 0);
+	assert_int_equal(stun_find(&msg, ICE_A_NETBIRD_PAIR_ID, &v), 0);
+	assert_memory_equal(v.p, "khZU9C5YOaPPBoweUKmITaH0OOmzfRxw:", 33);
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	next_check(A_HOST, 10);
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	assert_true(ice_selected(a, &info));
+	assert_int_equal(info.local.type, ICE_HOST);
+	ice_free(a);
+}
+
+/* Checks leave one by one, 5 ms apart, the best pair first; each again after 200 ms. */
+static void pacing(void **state)
+{
+	struct nb_time started, sent[40] = { { 0 } };
+	unsigned n = 0;
+
+	(void)state;
+	begin(true);
+	started = now;
+	assert_int_equal(local(HOST, 0), 0);
+	assert_int_equal(remote(R_RELAY), 0);
+	assert_int_equal(remote(R_SRFLX), 0);
+	assert_int_equal(remote(R_HOST), 0);
+	while (n < 6) {
+		while (output()) {
+			static const uint8_t order[] = { 99, 22, 9 };
+
+			assert_int_equal(out.to.addr.ip[3], order[n % 3]);
+			sent[n++] = now;
+		}
+		now = ice_deadline(a);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(nb_time_diff(sent[i], started), i * 5 * NB_MS);
+		assert_int_equal(nb_time_diff(sent[i + 3], sent[i]), 200 * NB_MS);
+	}
+	ice_free(a);
+}
+
 /* The controlled side holds its own checks for 100 ms, but answers, and checks what was checked. */
 static void controlled_holds(void **state)
 {
@@ -778,11 +877,12 @@ static void gathering(void **state)
 {
 	struct nb_endpoint server = at("198.51.100.1:3478"), mapped = at("192.0.2.7:4321");
 	struct nb_time started, sent[8];
-	uint8_t b_mem[128], txid[STUN_TXID_LEN];
+	struct nb_endpoint mapped6 = at("[2001:db8::7]:4321");
+	uint8_t b_mem[128], wrong_mem[128];
 	char text[ICE_CANDIDATE_TEXT];
 	struct ice_event ev;
 	struct stun_enc e;
-	struct nb_buf b;
+	struct nb_buf b, wrong;
 	unsigned n = 0;
 
 	(void)state;
@@ -795,7 +895,6 @@ static void gathering(void **state)
 			assert_int_equal(out.n, 20);	/* stock's form: nothing but the header */
 			assert_true(nb_endpoint_eq(&out.to, &server));
 			sent[n++] = now;
-			memcpy(txid, stun_txid(&msg), sizeof txid);
 		}
 		now = ice_deadline(a);
 	}
@@ -812,6 +911,12 @@ static void gathering(void **state)
 	stun_put_xor_addr(&e, STUN_A_XOR_MAPPED_ADDRESS, &mapped);
 	assert_int_equal(stun_end(&e), 0);
 	assert_int_equal(input(b.p, b.n, "198.51.100.2:3478", 0), NB_E_NOTFOUND);	/* somebody else */
+	assert_int_equal(input(b.p, b.n, "198.51.100.1:3478", 1), NB_E_NOTFOUND);	/* another path */
+	nb_buf_fixed(&wrong, wrong_mem, sizeof wrong_mem);
+	e = stun_begin(&wrong, STUN_SUCCESS, STUN_BINDING, stun_txid(&msg));
+	stun_put_xor_addr(&e, STUN_A_XOR_MAPPED_ADDRESS, &mapped6);
+	assert_int_equal(stun_end(&e), 0);
+	assert_int_equal(input(wrong.p, wrong.n, "198.51.100.1:3478", 0), NB_E_BAD);	/* another family */
 	assert_int_equal(input(b.p, b.n, "198.51.100.1:3478", 0), 0);
 	assert_int_equal(input(b.p, b.n, "198.51.100.1:3478", 0), NB_E_NOTFOUND);
 	assert_int_equal(ice_event(a, &ev), 1);
@@ -830,6 +935,8 @@ int main(void)
 		cmocka_unit_test(stock_controls_us), cmocka_unit_test(our_check),
 		cmocka_unit_test(acceptance_waits), cmocka_unit_test(direct_beats_relay),
 		cmocka_unit_test(nomination_lost), cmocka_unit_test(controlled_selects), cmocka_unit_test(controlled_holds),
+		cmocka_unit_test(deferred_nominations), cmocka_unit_test(learned_then_signalled),
+		cmocka_unit_test(better_local_name), cmocka_unit_test(pacing),
 		cmocka_unit_test(keepalive), cmocka_unit_test(silence), cmocka_unit_test(consent_ends),
 		cmocka_unit_test(refuses), cmocka_unit_test(credentials_needed), cmocka_unit_test(relay_only),
 		cmocka_unit_test(role_conflicts), cmocka_unit_test(learned_candidates), cmocka_unit_test(caps),

@@ -15,7 +15,7 @@ struct grpc_call *grpc_call_new(struct grpc_conn *c, enum grpc_role role)
 		return NULL;
 	call->conn = c;
 	call->role = role;
-	call->deadline = NB_TIME_NEVER;
+	call->deadline = call->request_by = NB_TIME_NEVER;
 	call->max_message = c->cfg.max_message;
 	nb_list_init(&call->want);
 	nb_list_init(&call->work);
@@ -39,7 +39,7 @@ static void drop_queue(struct grpc_call *call)
 		free(t);
 	}
 	call->tx_head = call->tx_tail = NULL;
-	call->conn->buffered -= call->tx_bytes;
+	grpc_give(call->conn, call->tx_bytes);
 	call->tx_bytes = 0;
 }
 
@@ -63,7 +63,7 @@ void grpc_call_bury(struct grpc_call *call)
 		return;
 	call->dead = true;
 	drop_queue(call);
-	c->buffered -= call->body.n + call->held.n;
+	grpc_give(c, call->body.n + call->held.n);
 	nb_list_del(&call->want);
 	nb_list_del(&call->work);
 	nb_list_del(&call->node);
@@ -148,7 +148,7 @@ ssize_t grpc_call_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf
 		n += k;
 		t->off += k;
 		call->tx_bytes -= k;
-		call->conn->buffered -= k;
+		grpc_give(call->conn, k);
 		if (t->off < t->n)
 			break;
 		call->tx_head = t->next;
@@ -245,17 +245,16 @@ int grpc_call_send(struct grpc_call *call, struct nb_bytes message)
 		return NB_E_STATE;
 	if (call->tx_bytes && (n > c->cfg.max_send_queue || call->tx_bytes > c->cfg.max_send_queue - n))
 		return NB_E_FULL;
-	if (c->buffered > c->cfg.max_buffered || n > c->cfg.max_buffered - c->buffered)
+	if (!grpc_take(c, n))
 		return NB_E_FULL;
 	t = frame_message(message);
-	if (!t)
-		return NB_E_NOMEM;
-	if (!call->head_out) {
+	r = t ? 0 : NB_E_NOMEM;
+	if (!r && !call->head_out)
 		r = submit_head(call, NULL, 0, true);
-		if (r) {
-			free(t);
-			return r;
-		}
+	if (r) {
+		grpc_give(c, n);
+		free(t);
+		return r;
 	}
 	if (call->tx_tail)
 		call->tx_tail->next = t;
@@ -263,7 +262,6 @@ int grpc_call_send(struct grpc_call *call, struct nb_bytes message)
 		call->tx_head = t;
 	call->tx_tail = t;
 	call->tx_bytes += n;
-	c->buffered += n;
 	call->asked_round = 0;
 	if (call->deferred) {
 		call->deferred = false;

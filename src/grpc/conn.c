@@ -44,9 +44,10 @@ void grpc_config_default(struct grpc_config *cfg)
 		.max_message = 4 << 20,
 		.max_header_bytes = 16 << 10,
 		.max_send_queue = 1 << 20,
-		.max_buffered = 64 << 20,
+		.max_buffered = 24 << 20,
 		.window = 256 << 10,
 		.keepalive_timeout_ns = 10 * NB_SEC,
+		.request_ns = 60 * NB_SEC,
 		.handshake_ns = 10 * NB_SEC,
 	};
 }
@@ -64,6 +65,27 @@ static void leave(struct grpc_conn *c)
 	nb_list_each_safe(it, &c->dead)
 		grpc_call_free(nb_container(it, struct grpc_call, node));
 	nb_list_init(&c->dead);
+}
+
+bool grpc_take(struct grpc_conn *c, size_t n)
+{
+	struct grpc_budget *b = c->cfg.budget;
+
+	if (c->buffered > c->cfg.max_buffered || n > c->cfg.max_buffered - c->buffered)
+		return false;
+	if (b && (b->used > b->max || n > b->max - b->used))
+		return false;
+	c->buffered += n;
+	if (b)
+		b->used += n;
+	return true;
+}
+
+void grpc_give(struct grpc_conn *c, size_t n)
+{
+	c->buffered -= n;
+	if (c->cfg.budget)
+		c->cfg.budget->used -= n;
 }
 
 static void set_why(struct grpc_conn *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -541,6 +563,18 @@ struct nb_time grpc_conn_deadline(const struct grpc_conn *c)
 	return nb_time_min(t, c->cut_at);
 }
 
+static void expire(struct grpc_call *call)
+{
+	bool late_request = !nb_time_due(call->deadline, call->conn->now);
+
+	call->deadline = call->request_by = NB_TIME_NEVER;
+	if (call->role == GRPC_ROLE_RAW)
+		grpc_raw_respond(call, 408, NULL, 0, nb_bytes_str("the request took too long to arrive\n"));
+	else
+		grpc_call_fail(call, GRPC_DEADLINE_EXCEEDED, "%s", late_request ?
+			       "the request took too long to arrive" : "context deadline exceeded");
+}
+
 static void expire_calls(struct grpc_conn *c)
 {
 	struct nb_time next = NB_TIME_NEVER;
@@ -552,16 +586,15 @@ static void expire_calls(struct grpc_conn *c)
 		next = NB_TIME_NEVER;
 		nb_list_each(it, &c->calls) {
 			struct grpc_call *call = nb_container(it, struct grpc_call, node);
+			struct nb_time t = nb_time_min(call->deadline, call->request_by);
 
-			if (nb_time_due(call->deadline, c->now))
+			if (nb_time_due(t, c->now))
 				due = call;
 			else
-				next = nb_time_min(next, call->deadline);
+				next = nb_time_min(next, t);
 		}
-		if (due) {
-			due->deadline = NB_TIME_NEVER;
-			grpc_call_fail(due, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded");
-		}
+		if (due)
+			expire(due);
 	} while (due);
 	c->call_deadline = next;
 }

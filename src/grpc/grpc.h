@@ -130,6 +130,12 @@ struct grpc_conn_ops {
 	void (*on_goaway)(struct grpc_conn *c, void *user);
 };
 
+/* What many connections of one thread may hold together, so that many peers cannot do what one may
+ * not. Set max, zero the rest. */
+struct grpc_budget {
+	size_t max, used;	/* bytes */
+};
+
 /* Settings of a connection; grpc_config_default fills in everything but the pointers. Times in
  * nanoseconds, 0 = off. */
 struct grpc_config {
@@ -150,11 +156,14 @@ struct grpc_config {
 	size_t max_header_bytes;	/* names and values plus 32 each, one block; default 16 KiB */
 	size_t max_send_queue;		/* unsent bytes queued per call before grpc_call_send says NB_E_FULL;
 					 * one message always fits an empty queue; default 1 MiB */
-	size_t max_buffered;		/* received and unsent bytes of the whole connection; default 64 MiB */
+	size_t max_buffered;		/* received and unsent bytes of the whole connection; default 24 MiB */
+	struct grpc_budget *budget;	/* and of all that share this one; borrowed, may be NULL */
 	uint32_t window;		/* receive window per stream; the connection's is 4 times that; default 256 KiB */
 	int64_t keepalive_ns;		/* PING after this long without reads; default 0 */
 	int64_t keepalive_timeout_ns;	/* no bytes at all this long after the PING: dead; default 10 s */
 	bool keepalive_idle;		/* PING also without calls */
+	int64_t request_ns;		/* server: a raw request, or one of a single message, must have
+					 * arrived within; default 60 s */
 	int64_t idle_ns;		/* server: no call this long: graceful close; default 0 */
 	int64_t handshake_ns;		/* the peer's preface and SETTINGS must come within; default 10 s */
 };

@@ -43,6 +43,7 @@ struct grpc_call {
 	char *path;
 	struct grpc_meta_set head, trail;
 	struct nb_time deadline;
+	struct nb_time request_by;	/* server: END_STREAM must have come; NEVER once it has */
 	size_t max_message;
 
 	/* receiving */
@@ -108,6 +109,10 @@ struct grpc_conn {
 	struct nb_time cut_at;		/* end of the grace */
 };
 
+/* conn.c: count bytes that are held for the peer; false when a cap is reached. */
+bool grpc_take(struct grpc_conn *c, size_t n);
+void grpc_give(struct grpc_conn *c, size_t n);
+
 /* meta.c */
 void grpc_meta_init(struct grpc_meta_set *s, size_t max_bytes);
 void grpc_meta_fini(struct grpc_meta_set *s);
@@ -169,6 +174,8 @@ void grpc_recv_end(struct grpc_call *call);
 void grpc_recv_work(struct grpc_call *call);
 
 /* server.c */
+/* From now on the request has its time to arrive. */
+void grpc_server_hurry(struct grpc_call *call);
 void grpc_server_headers(struct grpc_call *call);
 void grpc_server_end(struct grpc_call *call);
 /* client.c */

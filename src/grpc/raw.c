@@ -19,21 +19,22 @@ void grpc_raw_headers(struct grpc_call *call)
 		grpc_raw_respond(call, 431, NULL, 0, nb_bytes_str("request headers are too large\n"));
 	else if (!raw)
 		grpc_raw_respond(call, 404, NULL, 0, nb_bytes_str("not found\n"));
+	else
+		grpc_server_hurry(call);
 }
 
 void grpc_raw_data(struct grpc_call *call, struct nb_bytes in)
 {
-	struct grpc_conn *c = call->conn;
-
 	if (in.n > call->body.max - call->body.n) {
 		grpc_raw_respond(call, 413, NULL, 0, nb_bytes_str("request body is too large\n"));
 		return;
 	}
-	if (c->buffered + in.n > c->cfg.max_buffered || nb_buf_bytes(&call->body, in)) {
-		grpc_raw_respond(call, 503, NULL, 0, nb_bytes_str("the server is out of memory\n"));
-		return;
+	if (grpc_take(call->conn, in.n)) {
+		if (!nb_buf_bytes(&call->body, in))
+			return;
+		grpc_give(call->conn, in.n);
 	}
-	c->buffered += in.n;
+	grpc_raw_respond(call, 503, NULL, 0, nb_bytes_str("the server is out of memory\n"));
 }
 
 /* Build the slice table over the header set, which does not move any more. */
@@ -73,22 +74,26 @@ void grpc_raw_end(struct grpc_call *call)
 	free(headers);
 	if (call->dead)
 		return;
-	call->conn->buffered -= call->body.n;
+	grpc_give(call->conn, call->body.n);
 	nb_buf_fini(&call->body);
 }
 
 /* The whole body as one queued run of bytes (no message prefix here). */
 static int queue_body(struct grpc_call *call, struct nb_bytes body)
 {
-	struct grpc_tx *t = malloc(sizeof *t + body.n);
+	struct grpc_tx *t;
 
-	if (!t)
+	if (!grpc_take(call->conn, body.n))
+		return NB_E_FULL;
+	t = malloc(sizeof *t + body.n);
+	if (!t) {
+		grpc_give(call->conn, body.n);
 		return NB_E_NOMEM;
+	}
 	*t = (struct grpc_tx){ .n = body.n };
 	memcpy(t->data, body.p, body.n);
 	call->tx_head = call->tx_tail = t;
 	call->tx_bytes = body.n;
-	call->conn->buffered += body.n;
 	return 0;
 }
 

@@ -8,19 +8,15 @@
 
 static bool account(struct grpc_call *call, size_t n)
 {
-	struct grpc_conn *c = call->conn;
-
-	if (n > c->cfg.max_buffered - (c->buffered < c->cfg.max_buffered ? c->buffered : c->cfg.max_buffered)) {
-		grpc_call_fail(call, GRPC_RESOURCE_EXHAUSTED, "too much data waits on this connection");
-		return false;
-	}
-	c->buffered += n;
-	return true;
+	if (grpc_take(call->conn, n))
+		return true;
+	grpc_call_fail(call, GRPC_RESOURCE_EXHAUSTED, "too much data is waiting already");
+	return false;
 }
 
 static void drop(struct grpc_call *call, struct nb_buf *b)
 {
-	call->conn->buffered -= b->n;
+	grpc_give(call->conn, b->n);
 	if (b->cap > BODY_KEEP)
 		nb_buf_fini(b);
 	else
@@ -35,7 +31,7 @@ static bool store(struct grpc_call *call, struct nb_buf *b, struct nb_bytes in)
 		return false;
 	if (!nb_buf_bytes(b, in))
 		return true;
-	call->conn->buffered -= in.n;
+	grpc_give(call->conn, in.n);
 	grpc_call_fail(call, GRPC_RESOURCE_EXHAUSTED, "not enough memory for the message");
 	return false;
 }
@@ -180,7 +176,7 @@ void grpc_recv_work(struct grpc_call *call)
 		if (call->dead)
 			return;
 		refill(call, done);
-		call->conn->buffered -= done;
+		grpc_give(call->conn, done);
 		nb_buf_consume(&call->held, done);
 		if (call->held.n && call->discard)
 			drop(call, &call->held);
@@ -192,6 +188,7 @@ void grpc_recv_work(struct grpc_call *call)
 void grpc_recv_end(struct grpc_call *call)
 {
 	call->remote_end = true;
+	call->request_by = NB_TIME_NEVER;
 	if (call->dead || call->end_told || (call->held.n && !call->discard) || call->paused)
 		return;
 	call->end_told = true;

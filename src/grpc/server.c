@@ -84,6 +84,16 @@ static bool read_options(struct grpc_call *call)
 	return true;
 }
 
+void grpc_server_hurry(struct grpc_call *call)
+{
+	struct grpc_conn *c = call->conn;
+
+	if (!c->cfg.request_ns)
+		return;
+	call->request_by = nb_time_add(c->now, c->cfg.request_ns);
+	c->call_deadline = nb_time_min(c->call_deadline, call->request_by);
+}
+
 void grpc_server_headers(struct grpc_call *call)
 {
 	const struct grpc_method *m;
@@ -115,6 +125,8 @@ void grpc_server_headers(struct grpc_call *call)
 	nb_buf_init(&call->body, call->max_message);
 	if (!read_options(call))
 		return;
+	if (call->single)
+		grpc_server_hurry(call);
 	call->ops = m->ops;
 	if (call->ops && call->ops->on_start)
 		call->ops->on_start(call, call->user);
@@ -141,6 +153,6 @@ void grpc_server_end(struct grpc_call *call)
 		call->ops->on_message(call, call->user, nb_buf_view(&call->body));
 	if (call->dead)
 		return;
-	call->conn->buffered -= call->body.n;
+	grpc_give(call->conn, call->body.n);
 	nb_buf_fini(&call->body);
 }

@@ -21,6 +21,7 @@
 #define STREAMS_MAX 100
 #define WINDOW (64 << 10)
 #define BUFFERED_MAX (2 << 20)
+#define BUDGET (64 << 20)		/* of all connections together */
 
 struct sigserver {
 	const struct run_sigserver_config *cfg;
@@ -28,6 +29,7 @@ struct sigserver {
 	struct run_certs *certs;
 	struct signal_server *core;
 	struct grpc_service service;
+	struct grpc_budget budget;
 	struct run_listener *listeners[LISTENERS];
 	size_t n_listeners, drained;
 	struct run_timer tick;
@@ -89,6 +91,7 @@ static int listen_signal(struct sigserver *s, struct nb_endpoint at, const char 
 	grpc.max_message = SIGNAL_MESSAGE_MAX;
 	grpc.window = WINDOW;
 	grpc.max_buffered = BUFFERED_MAX;
+	grpc.budget = &s->budget;
 	grpc.keepalive_ns = 30 * NB_SEC;
 	lc.grpc = &grpc;
 	return add_listener(s, &lc, what);
@@ -210,7 +213,7 @@ static int serve(struct sigserver *s)
 
 int run_sigserver_main(const struct run_sigserver_config *cfg)
 {
-	struct sigserver s = { .cfg = cfg };
+	struct sigserver s = { .cfg = cfg, .budget.max = BUDGET };
 	struct web_router router = { .routes = routes, .n = sizeof routes / sizeof *routes, .arg = &s };
 	int r = prepare(&s);
 

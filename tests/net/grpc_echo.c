@@ -218,6 +218,7 @@ static int serve(int port, const char *cert, const char *key)
 	cfg.services = &svc;
 	cfg.n_services = 1;
 	cfg.max_message = 20 << 20;
+	cfg.max_buffered = 64 << 20;
 	cfg.keepalive_ns = 30 * NB_SEC;
 	os_local_endpoint(listener, &at);
 	printf("ready %u\n", at.port);
@@ -550,6 +551,7 @@ static int call_all(int port, const char *ca, char **what)
 	cfg.authority = authority;
 	cfg.tls = ca != NULL;
 	cfg.max_message = 20 << 20;
+	cfg.max_buffered = 64 << 20;
 	cfg.keepalive_ns = 10 * NB_SEC;
 	l = add_link(fd, tls);
 	if (grpc_client_new(&l->conn, &cfg, os_now()))

@@ -78,6 +78,7 @@ static int setup_config(void **state)
 	p.scfg.n_services = 1;
 	p.scfg.ops = p.ccfg.ops = &conn_ops;
 	p.scfg.max_message = p.ccfg.max_message = 20 << 20;
+	p.scfg.max_buffered = p.ccfg.max_buffered = 64 << 20;
 	p.ccfg.authority = "host:1";
 	return 0;
 }
@@ -807,6 +808,68 @@ static void test_buffer_cap(void **state)
 	assert_int_equal(ends, 2);
 }
 
+/* And so is what several connections may make us hold together; all of it is given back. */
+static void test_budget(void **state)
+{
+	static uint8_t big[700 << 10];
+	static struct seen s[2];
+	struct grpc_budget budget = { .max = 1 << 20 };
+	struct grpc_conn *client, *server;
+	struct grpc_call *call;
+
+	grpc_conn_free(p.client);
+	grpc_conn_free(p.server);
+	setup_config(state);
+	p.scfg.budget = &budget;
+	memset(s, 0, sizeof s);
+	connect_pair();
+	call = start("/test.Echo/Unary", GRPC_UNARY, &s[0]);
+	assert_int_equal(grpc_call_send(call, nb_bytes(big, sizeof big)), 0);
+	pump();
+	assert_int_equal(budget.used, sizeof big);
+	client = p.client;
+	server = p.server;
+	connect_pair();
+	call = start("/test.Echo/Unary", GRPC_UNARY, &s[1]);
+	assert_int_equal(grpc_call_send(call, nb_bytes(big, sizeof big)), 0);
+	pump();
+	assert_int_equal(s[0].ends, 0);
+	assert_int_equal(s[1].ends, 1);
+	assert_int_equal(s[1].status, GRPC_RESOURCE_EXHAUSTED);
+	assert_int_equal(budget.used, sizeof big);
+	p.over = true;
+	grpc_conn_free(client);
+	grpc_conn_free(server);
+	assert_int_equal(budget.used, 0);
+	unary("/test.Echo/Unary", &s[1], nb_bytes(big, sizeof big / 4));
+	pump();
+	assert_int_equal(budget.used, 0);
+	grpc_conn_free(p.server);	/* before the budget leaves the stack */
+	p.server = NULL;
+}
+
+/* A request that dribbles in must be complete in time; streams may take for ever. */
+static void test_late_request(void **state)
+{
+	static struct seen s, stream;
+	struct grpc_call *call;
+
+	(void)state;
+	memset(&s, 0, sizeof s);
+	memset(&stream, 0, sizeof stream);
+	call = start("/test.Echo/Unary", GRPC_UNARY, &s);
+	start("/test.Echo/Upload", GRPC_CLIENT_STREAM, &stream);
+	assert_int_equal(grpc_call_send(call, nb_bytes("x", 1)), 0);
+	pump();
+	advance(59 * NB_SEC);
+	assert_int_equal(s.ends, 0);
+	advance(2 * NB_SEC);
+	assert_int_equal(s.ends, 1);
+	assert_int_equal(s.status, GRPC_DEADLINE_EXCEEDED);
+	assert_string_equal(s.message, "the request took too long to arrive");
+	assert_int_equal(stream.ends, 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -818,7 +881,7 @@ int main(void)
 		T(test_client_deadline), T(test_server_deadline), T(test_cancel), T(test_stream_limit),
 		T(test_keepalive), T(test_handshake_timeout), T(test_shutdown), T(test_shutdown_idle),
 		T(test_idle_close), T(test_lost), T(test_cancel_inside), T(test_bad_arguments),
-		T(test_buffer_cap),
+		T(test_buffer_cap), T(test_budget), T(test_late_request),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -371,6 +371,22 @@ static void test_raw(void **state)
 	assert_int_equal(t.st.started, 0);
 }
 
+static void test_raw_late(void **state)
+{
+	(void)state;
+	t.no_end = true;
+	ask("POST", "/api/peers", "application/json", NULL, NULL, nb_bytes("{", 1));
+	assert_int_equal(t.a.http, 0);
+	t.now = grpc_conn_deadline(t.server);
+	assert_int_equal(t.now.ns, 60 * NB_SEC);
+	grpc_conn_timer(t.server, t.now);
+	pump();
+	assert_int_equal(t.a.http, 408);
+	assert_true(t.a.closed);
+	assert_int_equal(t.raw_requests, 0);
+	assert_int_equal(t.raw_ends, 1);
+}
+
 static void test_no_raw_handler(void **state)
 {
 	(void)state;
@@ -462,7 +478,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_refusal_form), T(test_answer_form), T(test_bad_bodies), T(test_options), T(test_padding),
-		T(test_no_half_close), T(test_raw), T(test_no_raw_handler), T(test_header_cap), T(test_garbage),
+		T(test_no_half_close), T(test_raw), T(test_raw_late), T(test_no_raw_handler), T(test_header_cap), T(test_garbage),
 		T(test_ping),
 	};
 

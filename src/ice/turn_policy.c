@@ -16,6 +16,8 @@ static const struct range hard[] = {
 	{ 4, 4, { 224 } },		{ 4, 4, { 240 } },	{ 4, 24, { 192, 0, 0 } },
 	{ 4, 24, { 192, 88, 99 } },	{ 6, 10, { 0xfe, 0x80 } }, { 6, 10, { 0xfe, 0xc0 } },
 	{ 6, 8, { 0xff } },		{ 6, 64, { 1 } },	{ 6, 32, { 0x20, 0x01 } },
+	/* Local NAT64: where the IPv4 address sits depends on the network. */
+	{ 6, 48, { 0, 0x64, 0xff, 0x9b, 0, 1 } },
 };
 
 /* Inside a private network or a laboratory only. */
@@ -23,7 +25,7 @@ static const struct range soft[] = {
 	{ 4, 8, { 10 } },		{ 4, 10, { 100, 64 } },	 { 4, 12, { 172, 16 } },
 	{ 4, 16, { 192, 168 } },	{ 4, 15, { 198, 18 } },	 { 4, 24, { 192, 0, 2 } },
 	{ 4, 24, { 198, 51, 100 } },	{ 4, 24, { 203, 0, 113 } }, { 6, 7, { 0xfc } },
-	{ 6, 32, { 0x20, 0x01, 0x0d, 0xb8 } },
+	{ 6, 32, { 0x20, 0x01, 0x0d, 0xb8 } }, { 6, 20, { 0x3f, 0xff } },
 };
 
 static bool in_range(const struct range *r, const struct nb_addr *a)
@@ -48,19 +50,18 @@ bool turn_addr_is_soft(const struct nb_addr *a)
 	return in_any(soft, sizeof soft / sizeof *soft, a);
 }
 
-/* The IPv4 address inside: mapped (::ffff/96), compatible (::/96), NAT64 (64:ff9b::/96, 64:ff9b:1::/48
- * with the address at the end, as RFC 6052 places it for /96), 6to4 (2002::/16). */
+/* The IPv4 address inside: mapped (::ffff/96), compatible (::/96), NAT64 (64:ff9b::/96),
+ * 6to4 (2002::/16). */
 static struct nb_addr embedded(const struct nb_addr *a)
 {
 	static const uint8_t zero[12], mapped[12] = { [10] = 0xff, [11] = 0xff };
-	static const uint8_t nat64[12] = { 0, 0x64, 0xff, 0x9b }, nat64_local[6] = { 0, 0x64, 0xff, 0x9b, 0, 1 };
+	static const uint8_t nat64[12] = { 0, 0x64, 0xff, 0x9b };
 
 	if (a->family != 6)
 		return *a;
 	if (a->ip[0] == 0x20 && a->ip[1] == 0x02)
 		return nb_addr4(nb_get_be32(a->ip + 2));
-	if (memcmp(a->ip, zero, 12) == 0 || memcmp(a->ip, mapped, 12) == 0 || memcmp(a->ip, nat64, 12) == 0 ||
-	    memcmp(a->ip, nat64_local, sizeof nat64_local) == 0)
+	if (memcmp(a->ip, zero, 12) == 0 || memcmp(a->ip, mapped, 12) == 0 || memcmp(a->ip, nat64, 12) == 0)
 		return nb_addr4(nb_get_be32(a->ip + 12));
 	return *a;
 }

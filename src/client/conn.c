@@ -618,12 +618,65 @@ void client_conn_signal_ready(struct client_conn *c, struct nb_time now)
 		schedule_offer(c, OFFER_AGAIN_MS, now);
 }
 
+static bool announced(const struct session *s, const struct nb_addr *host)
+{
+	for (unsigned i = 0; i < s->nannounce; i++) {
+		if (s->announce[i].type == ICE_HOST && nb_addr_eq(&s->announce[i].at.addr, host))
+			return true;
+	}
+	return false;
+}
+
+static bool present(const struct client_network *net, const struct nb_addr *host)
+{
+	for (size_t i = 0; i < net->nhosts; i++) {
+		if (nb_addr_eq(&net->hosts[i], host))
+			return true;
+	}
+	return false;
+}
+
+/* Has the session lost an address its path may use? */
+static bool lost_address(const struct client_conn *c)
+{
+	const struct session *s = c->session;
+	bool direct = c->path != CLIENT_PATH_NONE && !c->pair.via;
+
+	for (unsigned i = 0; i < s->nannounce; i++) {
+		const struct ice_candidate *own = &s->announce[i];
+
+		if (own->type != ICE_HOST || present(c->cfg.net, &own->at.addr))
+			continue;
+		if (!direct || own->at.addr.family == c->pair.remote.at.addr.family)
+			return true;
+	}
+	return false;
+}
+
+static bool same_addresses(const struct client_conn *c)
+{
+	const struct client_network *net = c->cfg.net;
+
+	for (size_t i = 0; i < net->nhosts; i++) {
+		if (!announced(c->session, &net->hosts[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Do the sockets' packets still leave as the session thinks they do? */
+static bool session_survives(const struct client_conn *c)
+{
+	return c->session && !lost_address(c) && !same_addresses(c);
+}
+
 void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_time now)
 {
 	c->now = now;
 	if (!c->open)
 		return;
-	if (hard) {
+	pump(c, now);
+	if (hard && !session_survives(c)) {
 		end_session(c, now);
 		c->offer_at = now;
 		c->offer_ms = OFFER_AGAIN_MS;

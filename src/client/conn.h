@@ -104,6 +104,10 @@ struct client_conn_status {
 
 struct client_conn;
 
+/* After every call below that takes the time: client_conn_output() and client_conn_event() until both give 0, then
+ * sleep to client_conn_deadline(). (CLIENT_PATH_RELAY is for NetBird's own relay and not produced yet. One of the
+ * datagrams is no STUN: the two bytes of spec 1.7.) */
+
 /* A closed connection: nothing happens before client_conn_open(). cfg is copied. NULL without memory. */
 struct client_conn *client_conn_new(const struct client_conn_config *cfg, struct nb_time now);
 /* Takes its agent out of the demultiplexer, wipes credentials. NULL is allowed. */
@@ -128,8 +132,10 @@ struct nb_time client_conn_deadline(const struct client_conn *c);
 
 /* The signal stream (or management) came back after a loss: re-offer soon unless connected. */
 void client_conn_signal_ready(struct client_conn *c, struct nb_time now);
-/* client_network changed. hard: addresses or default route changed, start a new session at once. Not hard: a TURN
- * allocation, STUN server or relay appeared: a running agent takes the new candidates in. */
+/* client_network changed. Not hard: a TURN allocation, STUN server or relay appeared: a running agent takes the new
+ * candidates in. hard: interface addresses changed, or (same addresses) the default route: a session that used an
+ * address which is gone starts anew at once, as does every session after a route change; where addresses were only
+ * added, or lost in a family the path does not use, the path stays. */
 void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_time now);
 /* WireGuard finished a handshake (feeds the watcher of 4.3: no handshake 30 s after a path appeared, or
  * 3 min 30 s after the last, closes the path). */

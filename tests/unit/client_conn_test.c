@@ -616,6 +616,49 @@ static void new_session_resets(void **state)
 	end();
 }
 
+static const struct {
+	const char *before[2], *after[3];
+	bool anew;
+} changes[] = {
+	{ { "203.0.113.11" }, { "203.0.113.11", "10.0.0.1" }, false },	/* one more */
+	{ { "203.0.113.11", "10.0.0.1" }, { "203.0.113.11" }, true },	/* one less: it may have been in use */
+	{ { "203.0.113.11" }, { "203.0.113.12" }, true },
+	{ { "203.0.113.11" }, { "203.0.113.11" }, true },		/* the route, then */
+	{ { "203.0.113.11", "2001:db8::1" }, { "203.0.113.11", "2001:db8::2" }, false },	/* IPv6, unused */
+};
+
+static void set_hosts(const char *const *text, size_t max)
+{
+	net.nhosts = 0;
+	for (size_t i = 0; i < max && text[i]; i++)
+		assert_int_equal(nb_addr_parse(&net.hosts[net.nhosts++], text[i]), 0);
+}
+
+static void address_changes(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+		struct client_conn_status st;
+
+		begin(true);
+		set_hosts(changes[i].before, 2);
+		connect_peer();
+		flush();
+		set_hosts(changes[i].after, 3);
+		client_conn_network_changed(c, true, now);
+		client_conn_status(c, &st);
+		assert_int_equal(st.connected, !changes[i].anew);
+		assert_true(next_signal(changes[i].anew ? CLIENT_SIGNAL_OFFER : CLIENT_SIGNAL_CANDIDATE));
+		end();
+	}
+	begin(true);	/* without a session: an OFFER at once */
+	client_conn_open(c, now);
+	flush();
+	client_conn_network_changed(c, true, now);
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	end();
+}
+
 /* ---- TURN ---- */
 
 static void turn_candidates(void **state)
@@ -715,7 +758,7 @@ int main(void)
 		cmocka_unit_test(controller_endpoint), cmocka_unit_test(responder_waits), cmocka_unit_test(punch),
 		cmocka_unit_test(no_punch_through_turn),
 		cmocka_unit_test(silence_ends_the_path), cmocka_unit_test(timers_from_outside),
-		cmocka_unit_test(new_session_resets),
+		cmocka_unit_test(new_session_resets), cmocka_unit_test(address_changes),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
 	};
 

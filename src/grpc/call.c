@@ -367,6 +367,8 @@ int grpc_call_reply(struct grpc_call *call, struct nb_bytes message)
 {
 	int r = grpc_call_send(call, message);
 
+	if (r == NB_E_FULL || r == NB_E_NOMEM)
+		grpc_call_finish(call, GRPC_RESOURCE_EXHAUSTED, "no memory for the answer");
 	return r ? r : grpc_call_finish(call, GRPC_OK, NULL);
 }
 

@@ -247,7 +247,8 @@ int grpc_call_half_close(struct grpc_call *call);
 int grpc_call_finish(struct grpc_call *call, int status, const char *message);
 int grpc_call_finish_meta(struct grpc_call *call, int status, const char *message,
 			  const struct grpc_meta *meta, size_t n);
-/* Server: answer a unary call: headers, message, OK. */
+/* Server: answer a unary call: headers, message, OK. Without room or memory for the message the call is
+ * finished with RESOURCE_EXHAUSTED and the error returned: nothing is left to do. */
 int grpc_call_reply(struct grpc_call *call, struct nb_bytes message);
 /* Either side: RST_STREAM(CANCEL), unsent messages dropped, no more callbacks; call is dead on return. */
 void grpc_call_cancel(struct grpc_call *call);

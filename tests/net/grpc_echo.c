@@ -540,8 +540,12 @@ static int call_all(int port, const char *ca, char **what)
 	if (ca) {
 		struct nbc_tls_client tc = { .host = "localhost", .alpn = { "h2" }, .now = os_wall() };
 
-		if (nbc_trust_new(&tc.trust, read_file(ca), ca) || nbc_tls_client_new(&tls, &tc))
+		struct nb_bytes pem = read_file(ca);
+
+		if (nbc_trust_new(&tc.trust, pem, ca) || nbc_tls_client_new(&tls, &tc))
 			die("bad CA file");
+		nbc_trust_unref(tc.trust);
+		free((void *)(uintptr_t)pem.p);
 	}
 	r = os_tcp_connect(&fd, &to, NULL);
 	if (r && r != NB_E_AGAIN)
@@ -560,7 +564,8 @@ static int call_all(int port, const char *ca, char **what)
 		one(l, *what);
 	if (tls)
 		printf("alpn=%s\n", nbc_tls_alpn(tls));
-	fflush(stdout);
+	l->closed = true;
+	drop_links();
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #define PEERS 4
 
@@ -424,6 +425,42 @@ static void test_stop(void **state)
 	assert_int_equal(signal_server_stats(server).active, 0);
 }
 
+/* A whole connection of a stock client: its registration stays, its Sends are routed. */
+static void test_recorded(void **state)
+{
+	static uint8_t out[65536];
+	json_t *doc = json_load_file("tests/vectors/http2/signal-connection.json", 0, NULL), *chunk;
+	struct signal_stats st;
+	size_t i;
+
+	(void)state;
+	assert_non_null(doc);
+	json_array_foreach(json_object_get(doc, "chunks"), i, chunk) {
+		const char *hex = json_string_value(json_object_get(chunk, "hex"));
+		static uint8_t bytes[65536];
+		size_t n = strlen(hex) / 2;
+
+		if (strcmp(json_string_value(json_object_get(chunk, "dir")), "c2s"))
+			continue;
+		assert_in_range(n, 1, sizeof bytes);
+		assert_int_equal(nb_hex_decode(bytes, n, nb_bytes_str(hex)), 0);
+		now.ns = NB_SEC + (int64_t)(json_number_value(json_object_get(chunk, "t_s")) * 1e9);
+		assert_int_equal(grpc_conn_input(cl[0].theirs, nb_bytes(bytes, n), now), 0);
+		while (grpc_conn_output(cl[0].theirs, out, sizeof out, now))
+			;
+	}
+	json_decref(doc);
+	st = signal_server_stats(server);
+	assert_int_equal(st.registrations, 1);
+	/* three heartbeats to itself, thirteen messages to a peer that is not here */
+	assert_int_equal(st.forwarded, 3);
+	assert_int_equal(st.absent, 13);
+	assert_int_equal(grpc_conn_calls(cl[0].theirs), st.active);
+	/* the recorded client speaks on: do not let ours finish its sentences */
+	grpc_conn_free(cl[0].mine);
+	cl[0].mine = NULL;
+}
+
 static void test_metrics(void **state)
 {
 	struct nb_buf b;
@@ -446,7 +483,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_route), T(test_unchanged), T(test_absent), T(test_refused), T(test_newest_wins),
 		T(test_late_exit), T(test_leave), T(test_drain), T(test_stalled), T(test_slow), T(test_stop),
-		T(test_metrics),
+		T(test_recorded), T(test_metrics),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -247,6 +247,14 @@ static int token_owner(const struct mgmt_actor *who, const char *user_id, struct
 	return 0;
 }
 
+int mgmt_token_permit(const struct mgmt_actor *who, const char *user_id, enum mgmt_op op, struct mgmt_error *e)
+{
+	struct mgmt_user *u;
+	int rc = mgmt_permit(who, MGMT_MOD_PATS, op, e);
+
+	return rc ? rc : token_owner(who, user_id, &u, e);
+}
+
 int mgmt_token_create(const struct mgmt_actor *who, const char *user_id, const char *name, int days,
 		      struct mgmt_token **out, char plain[MGMT_TOKEN_TEXT], struct mgmt_error *e)
 {

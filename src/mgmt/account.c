@@ -454,3 +454,20 @@ int mgmt_settings_update(const struct mgmt_actor *who, const mgmt_settings_rec *
 	mgmt_expiry_plan(a);
 	return rc;
 }
+
+int mgmt_onboarding_update(const struct mgmt_actor *who, bool flow_pending, bool signup_pending, struct mgmt_error *e)
+{
+	struct mgmt_account *a = who->account;
+	mgmt_account_rec rec = *a->rec;
+	struct mgmt_txn *t;
+	int rc = mgmt_permit(who, MGMT_MOD_SETTINGS, MGMT_OP_UPDATE, e);
+
+	if (rc)
+		return rc;
+	if (mgmt_begin(&t, a->m, a))
+		return mgmt_fail(e, MGMT_INTERNAL, "internal server error");
+	rec.onboarding_flow_pending = flow_pending;
+	rec.signup_form_pending = signup_pending;
+	mgmt_put(t, T_ACCOUNT, (struct mgmt_item *)a, &rec.base);
+	return mgmt_commit(t, e);
+}

@@ -286,6 +286,8 @@ struct mgmt_group *mgmt_group_all(const struct mgmt_account *a);
 const char *mgmt_dns_domain(const struct mgmt_account *a);
 /* Replace the settings; absent fields mean their zero value. Events, serial and pushes as section 1.2. */
 int mgmt_settings_update(const struct mgmt_actor *who, const mgmt_settings_rec *spec, struct mgmt_error *e);
+/* The dashboard's notes on how far its first steps are. */
+int mgmt_onboarding_update(const struct mgmt_actor *who, bool flow_pending, bool signup_pending, struct mgmt_error *e);
 
 /* ---- peers */
 
@@ -361,6 +363,8 @@ int mgmt_user_set_password(struct mgmt_user *u, const char *hash, struct mgmt_er
 
 #define MGMT_TOKEN_TEXT 41	/* nbp_ + 30 + 6, NUL included */
 struct mgmt_token *mgmt_token_get(const struct mgmt_account *a, const char *id);
+/* May who do that with the tokens of a user: one's own, or a service user's for owner and admin? */
+int mgmt_token_permit(const struct mgmt_actor *who, const char *user_id, enum mgmt_op op, struct mgmt_error *e);
 int mgmt_token_create(const struct mgmt_actor *who, const char *user_id, const char *name, int days,
 		      struct mgmt_token **out, char plain[MGMT_TOKEN_TEXT], struct mgmt_error *e);
 int mgmt_token_delete(const struct mgmt_actor *who, const char *user_id, const char *id, struct mgmt_error *e);

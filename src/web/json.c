@@ -23,6 +23,7 @@ void web_json(struct web_call *call, int status, json_t *value)
 	text[n] = '\n';
 	body = nb_bytes(text, n + 1);
 	web_respond(call, status, JSON_TYPE, body);
+	nb_wipe(text, n + 1);
 	free(text);
 }
 

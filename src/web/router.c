@@ -5,8 +5,6 @@
 
 #include "base/err.h"
 
-#define CORS_METHODS "HEAD, GET, POST, PUT, PATCH, DELETE"
-
 /* The next segment of a path that starts with "/"; false at its end. */
 static bool next_segment(struct nb_bytes *path, struct nb_bytes *segment)
 {
@@ -134,24 +132,46 @@ found:
 	return true;
 }
 
-/* Stock's permissive CORS. True when the call was a preflight and is answered. */
+static bool cors_method(const char *method)
+{
+	static const char *const allowed[] = { "HEAD", "GET", "POST", "PUT", "PATCH", "DELETE" };
+
+	for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
+		if (!strcmp(method, allowed[i]))
+			return true;
+	return false;
+}
+
+/* Stock's permissive CORS: what a preflight asks for is echoed. True when the call was one and is answered. */
 static bool cors(struct web_call *call)
 {
-	const char *wanted;
+	const char *method, *wanted;
+	bool origin = web_header(call, "origin", NULL);
 
-	if (!web_header(call, "origin", NULL))
-		return false;
-	web_set_header(call, "access-control-allow-origin", "*");
 	web_set_header(call, "vary", "Origin");
-	if (!nb_bytes_eq_str(call->req.method, "OPTIONS") ||
-	    !web_header(call, "access-control-request-method", NULL))
+	if (origin)
+		web_set_header(call, "access-control-allow-origin", "*");
+	if (!nb_bytes_eq_str(call->req.method, "OPTIONS"))
 		return false;
-	web_set_header(call, "access-control-allow-methods", CORS_METHODS);
-	wanted = web_header_text(call, "access-control-request-headers");
-	if (wanted)
-		web_set_header(call, "access-control-allow-headers", wanted);
+	method = web_header_text(call, "access-control-request-method");
+	if (!method)
+		return false;
+	web_set_header(call, "vary", "Access-Control-Request-Method");
+	web_set_header(call, "vary", "Access-Control-Request-Headers");
+	if (origin && cors_method(method)) {
+		web_set_header(call, "access-control-allow-methods", method);
+		wanted = web_header_text(call, "access-control-request-headers");
+		if (wanted)
+			web_set_header(call, "access-control-allow-headers", wanted);
+	}
 	web_respond(call, 204, NULL, nb_bytes(NULL, 0));
 	return true;
+}
+
+static void not_found(struct web_call *call)
+{
+	web_set_header(call, "x-content-type-options", "nosniff");
+	web_respond_text(call, 404, "404 page not found\n");
 }
 
 void web_router_dispatch(void *router, struct web_call *call)
@@ -167,9 +187,11 @@ void web_router_dispatch(void *router, struct web_call *call)
 		if (r->not_found)
 			r->not_found(call, r->arg);
 		else
-			web_respond_text(call, 404, "404 page not found\n");
+			not_found(call);
 		return;
 	}
+	if (r->matched)
+		r->matched(call, r->arg);
 	if (r->cors && cors(call))
 		return;
 	if (!route) {

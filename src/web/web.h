@@ -117,7 +117,9 @@ struct web_router {
 	const struct web_route *routes;
 	size_t n;
 	void *arg;
-	/* Runs before a matched route (authentication, request id); false: it has answered. May be NULL. */
+	/* Runs for every known path, preflights and wrong methods too: headers of all answers. May be NULL. */
+	void (*matched)(struct web_call *call, void *arg);
+	/* Runs before a matched route (authentication); false: it has answered. May be NULL. */
 	bool (*before)(struct web_call *call, const struct web_route *route, void *arg);
 	/* Answers unknown paths; NULL: 404 as stock. */
 	void (*not_found)(struct web_call *call, void *arg);

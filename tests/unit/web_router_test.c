@@ -52,6 +52,12 @@ static bool before(struct web_call *call, const struct web_route *route, void *a
 	return false;
 }
 
+static void matched(struct web_call *call, void *arg)
+{
+	(void)arg;
+	web_set_header(call, "x-matched", "1");
+}
+
 static const struct web_route routes[] = {
 	{ "GET /api/users/{id}", ran, 0 },
 	{ "GET /api/users/current", ran, 0 },
@@ -61,7 +67,8 @@ static const struct web_route routes[] = {
 	{ "* /static/*", ran, 0 },
 	{ "GET /", ran, 0 },
 };
-static const struct web_router router = { .routes = routes, .n = 7, .before = before, .cors = true };
+static const struct web_router router = { .routes = routes, .n = 7, .matched = matched, .before = before,
+					.cors = true };
 
 static void go(const char *method, const char *target, const struct web_header *headers, size_t n)
 {
@@ -133,12 +140,17 @@ static void test_cors(void **state)
 	assert_non_null(strstr(answer.headers, "x-request-id: r1\n"));
 	go("OPTIONS", "/api/users/a", preflight, 3);
 	assert_int_equal(answer.status, 204);
-	assert_non_null(strstr(answer.headers, "access-control-allow-methods: HEAD, GET, POST, PUT, PATCH, DELETE\n"));
+	assert_non_null(strstr(answer.headers, "access-control-allow-methods: PUT\n"));
+	assert_non_null(strstr(answer.headers, "vary: Access-Control-Request-Headers\n"));
+	assert_non_null(strstr(answer.headers, "x-matched: 1\n"));
 	assert_non_null(strstr(answer.headers, "access-control-allow-headers: authorization,x-y\n"));
 	go("OPTIONS", "/nowhere", preflight, 3);
 	assert_int_equal(answer.status, 404);
 	assert_null(strstr(answer.headers, "access-control"));
+	assert_null(strstr(answer.headers, "x-matched"));
+	assert_non_null(strstr(answer.headers, "x-content-type-options: nosniff\n"));
 	go("GET", "/api/users/a", NULL, 0);
+	assert_non_null(strstr(answer.headers, "vary: Origin\n"));
 	assert_null(strstr(answer.headers, "access-control"));
 }
 

@@ -4,9 +4,11 @@
  * Tests: tests/net/test_management.py */
 #include "applets/applet.h"
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "mgmt/config.h"
 #include "run/server.h"
 
 #include <ctype.h>
@@ -23,11 +25,15 @@ APPLET(management, management_main, "netbird-mgmt", "management server")
 
 #define EXIT_USAGE 2
 #define DEFAULT_DATA_DIR "/var/lib/netbird"
+#define MANAGEMENT_JSON "/etc/netbird/management.json"
 
 struct settings {
 	struct run_server_config run;
 	const char *who;
-	const char *email, *name, *password, *log_file;	/* of `setup`; of all */
+	const char *email, *name, *password;	/* of `setup` */
+	const char *log_file, *config;
+	bool level_given;
+	struct mgmt_file file;
 	bool token, help, legacy_port, port_given;
 	unsigned port;
 };
@@ -108,6 +114,7 @@ TEXT_SETTER(set_key, run.key_file)
 TEXT_SETTER(set_user, run.user)
 TEXT_SETTER(set_dns_domain, run.mgmt.dns_domain)
 TEXT_SETTER(set_log_file, log_file)
+TEXT_SETTER(set_config, config)
 TEXT_SETTER(set_email, email)
 TEXT_SETTER(set_name, name)
 TEXT_SETTER(set_password, password)
@@ -116,9 +123,9 @@ static int set_log_level(struct settings *s, const char *text)
 {
 	enum nb_log_level level;
 
-	(void)s;
 	if (nb_log_level_parse(&level, text))
 		return NB_E_CONFIG;
+	s->level_given = true;
 	nb_log_set_level(level);
 	return 0;
 }
@@ -156,6 +163,7 @@ static int ignore(struct settings *s, const char *text)
 }
 
 static const struct option_row rows[] = {
+	{ "config", BOTH, "FILE", set_config, "stock's config.yaml (netbird-server) or management.json (netbird-mgmt)" },
 	{ "data-dir", BOTH | SETUP, "DIR", set_data_dir, "where accounts are kept (default " DEFAULT_DATA_DIR ")" },
 	{ "datadir", BOTH | SETUP, "DIR", set_data_dir, NULL },
 	{ "listen", BOTH, "ADDR:PORT,...", set_listen, "TCP addresses (default :443 with a certificate, else :8080)" },
@@ -249,12 +257,16 @@ static int apply_flags(struct settings *s, unsigned where, int argc, char **argv
 		}
 	longs[n] = (struct option){ "help", no_argument, NULL, 'h' };
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "h", longs, &index)) != -1) {
+	while ((c = getopt_long(argc, argv, where & BOTH ? "hc:" : "h", longs, &index)) != -1) {
 		char flag[64];
 
 		if (c == 'h') {
 			help(s, where);
 			return 0;
+		}
+		if (c == 'c') {
+			s->config = optarg;
+			continue;
 		}
 		if (c == '?')
 			return EXIT_USAGE;
@@ -286,6 +298,99 @@ static int parse(struct settings *s, unsigned where, int argc, char **argv)
 	return -1;
 }
 
+/* ---- configuration files: what neither a flag nor a variable said */
+
+static int read_config(struct settings *s, struct nb_buf *b)
+{
+	bool asked = s->config != NULL;
+	uint8_t *at;
+	FILE *f;
+
+	if (!asked)
+		s->config = MANAGEMENT_JSON;
+	f = fopen(s->config, "re");
+	if (!f && !asked)
+		return NB_E_NOTFOUND;
+	at = f ? nb_buf_reserve(b, MGMT_FILE_MAX) : NULL;
+	if (at)
+		nb_buf_commit(b, fread(at, 1, MGMT_FILE_MAX, f));
+	if (!f || !at || ferror(f)) {
+		fprintf(stderr, "%s: cannot read %s: %s: check --config\n", s->who, s->config, strerror(errno));
+		if (f)
+			fclose(f);
+		return NB_E_CONFIG;
+	}
+	fclose(f);
+	return 0;
+}
+
+static const char *environment(const char *name)
+{
+	return getenv(name);
+}
+
+static void fill(const char **at, const char *value)
+{
+	if (!*at)
+		*at = value;
+}
+
+/* Values of the file into what is still unset. */
+static int adopt(struct settings *s, unsigned where)
+{
+	const struct mgmt_file *f = &s->file;
+	struct run_server_config *run = &s->run;
+	const char *domain = run->mgmt.dns_domain;
+	enum nb_log_level level;
+
+	fill(&run->data_dir, f->data_dir);
+	fill(&run->external_url, f->external_url);
+	if (!run->cert_file) {
+		run->cert_file = f->cert_file;
+		run->key_file = f->key_file;
+	}
+	fill(&s->log_file, f->log_file);
+	run->mgmt = f->mgmt;
+	run->mgmt.dns_domain = domain;
+	if (where != SERVER)
+		return 0;
+	run->signal = !f->other_signal;
+	run->relay = !f->other_stun;
+	if (f->log_level && !s->level_given && nb_log_level_parse(&level, f->log_level) == 0)
+		nb_log_set_level(level);
+	if ((f->listen && !run->n_listen && set_listen(s, f->listen)) ||
+	    (f->stun_ports && !run->relay_config.nlisten && relay_set_stun_ports(&run->relay_config, f->stun_ports)) ||
+	    (f->secret && !*run->relay_config.secret && set_turn_secret(s, f->secret))) {
+		fprintf(stderr, "%s: %s: listenAddress, stunPorts or authSecret is not usable\n", s->who, s->config);
+		return EXIT_USAGE;
+	}
+	return 0;
+}
+
+static int apply_config(struct settings *s, unsigned where)
+{
+	struct nb_buf b;
+	char why[300] = "";
+	int rc;
+
+	if (!s->config && where == SERVER)
+		return 0;
+	nb_buf_init(&b, MGMT_FILE_MAX);
+	rc = read_config(s, &b);
+	if (rc == 0)
+		rc = where == SERVER ? mgmt_file_yaml(&s->file, nb_buf_view(&b), why, sizeof(why)) :
+				       mgmt_file_json(&s->file, nb_buf_view(&b), environment, why, sizeof(why));
+	nb_buf_fini(&b);
+	if (rc == NB_E_NOTFOUND)
+		return 0;
+	if (rc) {
+		if (*why)
+			fprintf(stderr, "%s: %s: %s\n", s->who, s->config, why);
+		return EXIT_USAGE;
+	}
+	return adopt(s, where);
+}
+
 static int open_log(const struct settings *s)
 {
 	int fd;
@@ -308,6 +413,7 @@ static int run_setup(struct settings *s, int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
+	fill(&s->run.data_dir, DEFAULT_DATA_DIR);
 	if (!s->email || !s->password) {
 		fprintf(stderr, "%s: setup needs --email and --password: see setup --help\n", s->who);
 		return EXIT_USAGE;
@@ -327,15 +433,24 @@ static int start(struct settings *s, unsigned where, int argc, char **argv)
 	int rc;
 
 	s->run.name = s->who;
-	s->run.data_dir = where & BOTH ? DEFAULT_DATA_DIR : NULL;
-	if ((where & BOTH) && argc > 1 && strcmp(argv[1], "setup") == 0)
+	if (argc > 1 && strcmp(argv[1], "setup") == 0)
 		return run_setup(s, argc - 1, argv + 1);
 	rc = parse(s, where, argc, argv);
 	if (rc >= 0)
 		return rc;
-	rc = open_log(s);
+	rc = apply_config(s, where);
+	if (rc == 0)
+		rc = open_log(s);
 	if (rc)
 		return rc;
+	for (size_t i = 0; i < s->file.n_notes; i++)
+		nb_warn("%s: %s", s->config, s->file.notes[i]);
+	fill(&s->run.data_dir, DEFAULT_DATA_DIR);
+	if (where == MANAGEMENT && !s->run.mgmt.signal_uri) {
+		fprintf(stderr, "%s: no signal server to tell peers of: name it in management.json (\"Signal\") and give that with "
+				"--config, or run netbird-server, which has one\n", s->who);
+		return EXIT_USAGE;
+	}
 	standard = s->run.cert_file ? 443 : 80;
 	if (where != SERVER && !s->run.n_listen)
 		add_port(s, s->port_given ? s->port : standard);
@@ -348,6 +463,7 @@ static void prepare(struct settings *s, const char *who)
 {
 	memset(s, 0, sizeof(*s));
 	run_server_config_default(&s->run);
+	mgmt_file_init(&s->file);
 	s->who = who;
 	nb_log_set_level(NB_LOG_INFO);
 }

@@ -461,6 +461,29 @@ def test_flag_beats_variable(relay, talkers, tmp_path):
     assert c.wait("allocated").split()[0] == "10.82.0.1:52000"
 
 
+def relay_ports():
+    out = subprocess.run(inside(S, "ss", "-Hlun", "sport >= 52000 and sport <= 52099"), capture_output=True,
+                         text=True).stdout
+    return len(out.splitlines())
+
+
+def test_lifetimes(relay, talkers, peer):
+    """In real time: a living client keeps its allocation, a killed one's is gone when its lifetime is over."""
+    relay("--max-lifetime", "60", "--relay-ports", "52000-52099")
+    lives, dies = (talkers(C, TURN_PEER, "client", "10.82.0.1:3478", "alice", "wonder") for _ in range(2))
+    lives.wait("allocated")
+    dies.wait("allocated")
+    lives.say(f"bind {peer[1]}")
+    lives.wait("bound")
+    dies.process.kill()
+    dies.process.wait()
+    assert relay_ports() == 2
+    time.sleep(3600 if os.environ.get("NB_SOAK") else 63)
+    assert relay_ports() == 1
+    lives.say(f"send {peer[1]} still here")
+    assert lives.wait("data") == f"{peer[1]} still here"
+
+
 def rss_kb(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
 

@@ -444,6 +444,155 @@ static void redirect(void **state)
 	assert_true(nb_endpoint_eq(&ev.alternate, &other));
 }
 
+static void closing(void **state)
+{
+	struct nb_endpoint peer = world_endpoint(PEER);
+
+	(void)state;
+	/* Before anything was granted: at once. */
+	turn_client_close(c, w.now);
+	expect(TURN_EV_CLOSED);
+	turn_client_close(c, w.now);
+	no_event();
+	assert_int_equal(turn_client_permit(c, &peer.addr, w.now), NB_E_STATE);
+	turn_client_free(c);
+	/* A server that has died: after three seconds. */
+	c = client("alice", "wonder", 4);
+	settle();
+	expect(TURN_EV_ALLOCATED);
+	lose = 1000;
+	turn_client_close(c, w.now);
+	assert_int_equal(turn_client_state(c), TURN_CLOSING);
+	assert_int_equal(turn_client_permit(c, &peer.addr, w.now), NB_E_STATE);
+	run(2);
+	no_event();
+	run(2);
+	assert_int_equal(expect(TURN_EV_CLOSED).err, NB_E_TIMEOUT);
+	turn_client_free(c);
+	/* A server that has forgotten us: that is as good. */
+	lose = 0;
+	c = client("alice", "wonder", 4);
+	settle();
+	expect(TURN_EV_ALLOCATED);
+	world_stop(&w);
+	world_start(&w, NULL);
+	turn_client_close(c, w.now);
+	settle();
+	assert_int_equal(expect(TURN_EV_CLOSED).code, 437);
+}
+
+static void forgetting(void **state)
+{
+	struct nb_endpoint peer = world_endpoint(PEER), host = { .addr = peer.addr };
+	struct turn_event ev;
+
+	(void)state;
+	settle();
+	expect(TURN_EV_ALLOCATED);
+	turn_client_forget(c, &peer);	/* never heard of */
+	assert_int_equal(turn_client_permit(c, &peer.addr, w.now), 0);
+	settle();
+	expect(TURN_EV_PERMITTED);
+	turn_client_forget(c, &host);
+	sent = 0;
+	run(290);
+	assert_int_equal(sent, 11);	/* keepalives; nobody refreshes the permission */
+	/* A peer that gets no answer is given up, the allocation is not. */
+	lose = 1000;
+	assert_int_equal(turn_client_permit(c, &peer.addr, w.now), 0);
+	settle();
+	for (int i = 0; i < 30 && turn_client_event(c, &ev) == 0; i++) {
+		w.now = nb_time_add(w.now, NB_SEC);
+		settle();
+	}
+	assert_int_equal(ev.type, TURN_EV_PEER_FAILED);
+	assert_int_equal(ev.err, NB_E_TIMEOUT);
+}
+
+static void asks_for_a_lifetime(void **state)
+{
+	struct turn_client_config cfg = {
+		.server = world_endpoint("192.0.2.1:3478"), .username = "alice", .password = "wonder",
+		.lifetime_s = 1200, .random = world_random, .random_ctx = &w,
+	};
+
+	(void)state;
+	turn_client_free(c);
+	c = turn_client_new(&cfg, w.now);
+	settle();
+	expect(TURN_EV_ALLOCATED);
+	assert_int_equal(nb_time_diff(turn_server_deadline(w.server), w.now), 1200 * NB_SEC);
+	run(601);
+	assert_int_equal(nb_time_diff(turn_server_deadline(w.server), w.now), 1199 * NB_SEC);
+}
+
+/* Answer the request that is due with cls and a few attributes. */
+static int answer(enum stun_class cls, unsigned code, const char *realm, const char *nonce, const char *relayed)
+{
+	uint8_t mem[TURN_CLIENT_DGRAM_MAX], ans[1200];
+	struct nb_dgram out = { .p = mem, .cap = sizeof mem };
+	struct nb_endpoint from, e;
+	struct nb_bytes data;
+	struct stun_enc enc;
+	struct stun_msg m;
+	struct nb_buf b;
+
+	assert_int_equal(turn_client_output(c, &out, w.now), 1);
+	assert_int_equal(stun_decode(&m, nb_bytes(out.p, out.n)), 0);
+	nb_buf_fixed(&b, ans, sizeof ans);
+	enc = stun_begin(&b, cls, m.method, stun_txid(&m));
+	if (code)
+		stun_put_error(&enc, code, "");
+	if (realm)
+		stun_put_str(&enc, STUN_A_REALM, realm);
+	if (nonce)
+		stun_put_str(&enc, STUN_A_NONCE, nonce);
+	if (relayed) {
+		e = world_endpoint(relayed);
+		stun_put_xor_addr(&enc, TURN_A_XOR_RELAYED_ADDRESS, &e);
+	}
+	return turn_client_input(c, nb_buf_view(&b), &from, &data, w.now);
+}
+
+static void strange_servers(void **state)
+{
+	static char huge[600];
+	static const struct {
+		enum stun_class cls;
+		unsigned code;
+		const char *realm, *nonce, *relayed;
+		int err;
+	} rows[] = {
+		{ STUN_ERROR, 401, NULL, "n", NULL, NB_E_PROTO },
+		{ STUN_ERROR, 401, "r", NULL, NULL, NB_E_PROTO },
+		{ STUN_ERROR, 401, "", "n", NULL, NB_E_PROTO },
+		{ STUN_ERROR, 401, "r", huge, NULL, NB_E_PROTO },
+		{ STUN_ERROR, 401, huge, "n", NULL, NB_E_PROTO },
+		{ STUN_SUCCESS, 0, NULL, NULL, NULL, NB_E_PROTO },
+		{ STUN_SUCCESS, 0, NULL, NULL, "[2001:db8::1]:5", NB_E_PROTO },
+		{ STUN_ERROR, 500, NULL, NULL, NULL, NB_E_DENIED },
+	};
+
+	(void)state;
+	memset(huge, 'x', sizeof huge - 1);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		turn_client_free(c);
+		c = client("alice", "wonder", 4);
+		assert_int_equal(answer(rows[i].cls, rows[i].code, rows[i].realm, rows[i].nonce, rows[i].relayed), 0);
+		assert_int_equal(expect(TURN_EV_FAILED).err, rows[i].err);
+	}
+	/* An error without a code is no answer; a server that wants no credentials is fine. */
+	turn_client_free(c);
+	c = client("alice", "wonder", 4);
+	assert_int_equal(answer(STUN_ERROR, 0, NULL, NULL, NULL), NB_E_BAD);
+	no_event();
+	turn_client_free(c);
+	c = client("alice", "wonder", 4);
+	assert_int_equal(answer(STUN_SUCCESS, 0, NULL, NULL, "192.0.2.9:5"), 0);
+	expect(TURN_EV_ALLOCATED);
+	assert_int_equal(nb_time_diff(turn_client_deadline(c), w.now), 25 * NB_SEC);
+}
+
 static void table_is_capped(void **state)
 {
 	struct nb_endpoint e = world_endpoint("8.8.8.8:1");
@@ -470,6 +619,7 @@ int main(void)
 		T(allocate), T(allocate_ipv6), T(data_both_ways), T(stays_up_for_hours), T(survives_losses),
 		T(server_silent), T(server_dies_later), T(server_restarts), T(wrong_password),
 		T(left_over_allocation), T(refused_peer), T(forged_answers), T(endless_challenges), T(redirect),
+		T(closing), T(forgetting), T(asks_for_a_lifetime), T(strange_servers),
 		T(table_is_capped),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -685,6 +685,93 @@ static void even_port_and_reservation(void **state)
 	assert_int_equal(allocate_with(&v, TURN_A_RESERVATION_TOKEN, nb_bytes(copy, 8), &second), 508);
 }
 
+static void reservations_are_capped(void **state)
+{
+	struct turn_server_config c = world_config(&w);
+	struct user u = user("alice", "wonder", ALICE);
+	struct nb_endpoint e;
+	char from[32];
+
+	(void)state;
+	world_stop(&w);
+	c.port_max = 51000;
+	c.max_per_user = 1000;
+	world_start(&w, &c);
+	login(&u);
+	u.from = from;
+	for (int i = 0; i <= TURN_RESERVES_MAX; i++) {
+		snprintf(from, sizeof from, "198.51.100.7:%d", 5000 + i);
+		assert_int_equal(allocate_with(&u, TURN_A_EVEN_PORT, nb_bytes("\x80", 1), &e),
+				 i < TURN_RESERVES_MAX ? 0 : 508);
+	}
+	assert_int_equal(w.opened - w.closed, TURN_RESERVES_MAX);
+	assert_int_equal(allocate(&u, &e), 0);
+}
+
+/* The second family is asked for but not offered: the first alone, and the reason. */
+static void second_family_missing(void **state)
+{
+	struct turn_server_config c = world_config(&w);
+	struct user u = user("alice", "wonder", ALICE);
+	struct nb_endpoint e;
+	struct stun_msg m;
+	uint32_t code;
+
+	(void)state;
+	world_stop(&w);
+	c.relay6.family = 0;
+	world_start(&w, &c);
+	login(&u);
+	assert_int_equal(allocate_with(&u, TURN_A_ADDITIONAL_ADDRESS_FAMILY, nb_bytes("\2\0\0\0", 4), &e), 0);
+	world_answer(&w, ALICE, &m);
+	assert_int_equal(stun_get_u32(&m, TURN_A_ADDRESS_ERROR_CODE, &code), 0);
+	assert_int_equal(code, 0x02000508);
+	req(&u, TURN_REFRESH);
+	stun_put_u32(&u.e, TURN_A_REQUESTED_ADDRESS_FAMILY, 2u << 24);
+	sign(&u);
+	assert_int_equal(answer(&u, &m), 443);
+	req(&u, TURN_REFRESH);
+	stun_put_u32(&u.e, TURN_A_REQUESTED_ADDRESS_FAMILY, 3u << 24);
+	sign(&u);
+	assert_int_equal(answer(&u, &m), 440);
+}
+
+static void malformed_peers(void **state)
+{
+	struct nb_endpoint e;
+	struct user u = ready(&e);
+	struct stun_msg m;
+
+	(void)state;
+	req(&u, TURN_CREATE_PERMISSION);
+	stun_put(&u.e, TURN_A_XOR_PEER_ADDRESS, nb_bytes("\0\1\0", 3));
+	sign(&u);
+	assert_int_equal(answer(&u, &m), 400);
+	for (int i = 0; i < 2; i++) {
+		req(&u, TURN_CHANNEL_BIND);
+		if (i)
+			stun_put_u32(&u.e, TURN_A_CHANNEL_NUMBER, 0x4000u << 16);
+		else
+			stun_put_xor_addr(&u.e, TURN_A_XOR_PEER_ADDRESS, &e);
+		sign(&u);
+		assert_int_equal(answer(&u, &m), 400);
+	}
+	/* A Send indication without an address, and one with a mandatory attribute we do not know. */
+	assert_int_equal(permit(&u, PEER), 0);
+	for (int i = 0; i < 2; i++) {
+		e = world_endpoint(PEER);
+		nb_buf_fixed(&u.b, u.mem, sizeof u.mem);
+		u.e = stun_begin(&u.b, STUN_INDICATION, TURN_SEND, u.txid);
+		stun_put_str(&u.e, TURN_A_DATA, "x");
+		if (i) {
+			stun_put_xor_addr(&u.e, TURN_A_XOR_PEER_ADDRESS, &e);
+			stun_put_flag(&u.e, TURN_A_DONT_FRAGMENT);
+		}
+		world_send(&w, ALICE, nb_buf_view(&u.b));
+		assert_int_equal(w.nmail, 0);
+	}
+}
+
 static void ports_run_out(void **state)
 {
 	struct turn_server_config c = world_config(&w);
@@ -977,7 +1064,8 @@ int main(void)
 		T(binding), T(stock_binding_vector), T(credentials), T(time_limited_credentials),
 		T(suffix_in_user_name), T(allocation), T(bad_allocates), T(expiry_and_refresh),
 		T(many_expire_in_order), T(stale_nonce), T(relaying), T(channels), T(many_peers), T(ipv6),
-		T(both_families), T(even_port_and_reservation), T(ports_run_out), T(quotas), T(ten_thousand),
+		T(both_families), T(even_port_and_reservation), T(reservations_are_capped),
+		T(second_family_missing), T(malformed_peers), T(ports_run_out), T(quotas), T(ten_thousand),
 		T(unauthenticated_answers_are_limited), T(garbage_is_dropped), T(policy_public),
 		T(policy_private_relay), T(policy_allow_list), T(refused_peers), T(two_clients_on_one_relay),
 	};

@@ -231,7 +231,7 @@ int wg_create_response(uint8_t msg[WG_RES_LEN], struct wg_session_keys *keys, st
 	mix_psk(n, key, r->psk);
 
 	/* {} */
-	seal_and_hash(n, msg + WG_RES_EMPTY, NULL, 0, key);
+	seal_and_hash(n, msg + WG_RES_EMPTY, msg, 0, key);
 
 	/* The initiator sends with the first key. */
 	wg_kdf(keys->recv, keys->send, NULL, n->chain, NULL, 0);
@@ -247,7 +247,7 @@ int wg_consume_response(struct wg_session_keys *keys, struct wg_noise *n, const 
 {
 	/* Work on a copy: a forged response must not disturb the handshake that waits. */
 	struct wg_noise w = *n;
-	uint8_t key[32];
+	uint8_t key[32], none[1];
 	int err;
 
 	w.remote_index = nb_get_le32(msg + WG_RES_SENDER);
@@ -271,7 +271,7 @@ int wg_consume_response(struct wg_session_keys *keys, struct wg_noise *n, const 
 	mix_psk(&w, key, r->psk);
 
 	/* {} */
-	err = open_and_hash(&w, NULL, msg + WG_RES_EMPTY, 0, key);
+	err = open_and_hash(&w, none, msg + WG_RES_EMPTY, 0, key);
 	if (err)
 		goto out;
 

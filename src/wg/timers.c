@@ -120,8 +120,15 @@ void wg_want_handshake(struct wg_dev *d, struct wg_peer *p, bool retry, bool for
 	if (p->ep.kind == WG_EP_NONE || !d->self.has)
 		return;
 	if (p->ever_sent_handshake &&
-	    nb_time_diff(now, p->last_sent_handshake) < (force ? WG_INITIATION_GAP : WG_REKEY_TIMEOUT))
+	    nb_time_diff(now, p->last_sent_handshake) < (force ? WG_INITIATION_GAP : WG_REKEY_TIMEOUT)) {
+		/* A forced one is not forgotten, only held back until the other side would take it. */
+		if (force) {
+			p->forced = true;
+			set(d, p, WG_T_RETRANSMIT, nb_time_add(p->last_sent_handshake, WG_INITIATION_GAP));
+		}
 		return;
+	}
+	p->forced = false;
 	wg_pend(d, p, WG_P_INITIATION);
 }
 
@@ -133,6 +140,10 @@ static void retransmit_due(struct wg_dev *d, struct wg_peer *p, struct nb_time n
 		if (!pending(p, WG_T_ZERO))
 			set(d, p, WG_T_ZERO, nb_time_add(now, 3 * WG_REJECT_AFTER_TIME));
 		wg_raise(d, p, WG_EV_GAVE_UP);
+		return;
+	}
+	if (p->forced) {
+		wg_want_handshake(d, p, false, true, now);
 		return;
 	}
 	p->attempts++;
@@ -217,7 +228,7 @@ void wg_timers_stop(struct wg_peer *p)
 	for (int i = 0; i < WG_T_COUNT; i++)
 		stop(p, (enum wg_timer)i);
 	p->attempts = 0;
-	p->another_keepalive = p->rearm_keepalive = false;
+	p->another_keepalive = p->rearm_keepalive = p->forced = false;
 }
 
 void wg_timers_data_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
@@ -268,6 +279,7 @@ void wg_timers_complete(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
 	stop(p, WG_T_RETRANSMIT);
 	p->attempts = 0;
+	p->forced = false;
 	p->last_handshake = wg_wall(d, now);
 	wg_raise(d, p, WG_EV_HANDSHAKE);
 }

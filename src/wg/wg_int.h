@@ -323,6 +323,7 @@ struct wg_peer {
 	unsigned attempts;
 	bool another_keepalive;		/* data came while KEEPALIVE was running */
 	bool rearm_keepalive;
+	bool forced;			/* RETRANSMIT stands for a forced handshake, held back for 20 ms */
 	uint16_t keepalive;
 
 	unsigned pending;		/* WG_P_* */

@@ -21,7 +21,7 @@ import pytest
 
 TOP = Path(__file__).resolve().parent.parent.parent
 OURS = os.environ.get("NB_PROGRAM", str(TOP / "out/nestbox"))
-# The version of the Go module, and an older one for Go before 1.23 (as Debian 12 has it).
+# The version of the Go module, and an older one for Go before 1.21 (as Debian 12 has it), which cannot fetch a newer Go.
 MODULE = "golang.zx2c4.com/wireguard"
 VERSION, OLD_VERSION = "v0.0.0-20260522210424-ecfc5a8d5446", "v0.0.0-20230223181233-21636207a675"
 SOCKETS = Path("/var/run/wireguard")
@@ -45,7 +45,7 @@ def wireguard_go():
     if not program.exists():
         (program.parent / "bin").mkdir(parents=True, exist_ok=True)
         tool = go()
-        version = VERSION if go_minor(tool) >= 23 else OLD_VERSION
+        version = VERSION if go_minor(tool) >= 21 else OLD_VERSION
         env = dict(os.environ, GOBIN=str(program.parent / "bin"), GOFLAGS="-mod=mod")
         subprocess.run([tool, "install", f"{MODULE}@{version}"], env=env, check=True, cwd="/")
         (program.parent / "bin/wireguard").rename(program)

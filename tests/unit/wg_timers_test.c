@@ -65,6 +65,29 @@ static void retries_and_gives_up(void **state)
 	help_unpair(&a, &b);
 }
 
+/* A forced handshake is held back to 20 ms after the last one, not to 5 s. */
+static void forced_soon(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m;
+	struct wg_ep elsewhere = help_ep("192.0.2.7:7");
+	size_t n;
+
+	(void)state;
+	help_pair(&a, &b);
+	help_inner(&m, &a, &b, 60, 0);
+	wg_send(a.d, &m.k, 1, at(0));
+	assert_true(help_output(&a, &m, at(0)));
+	/* the path changes at once: what was sent goes nowhere */
+	wg_peer_set_endpoint(a.d, a.peer, &elsewhere, at(0.005));
+	assert_false(help_output(&a, &m, at(0.005)));
+	assert_about(next_output(&a, 1, &n), 0.02, 0.0201);
+	assert_int_equal(n, WG_INI_LEN);
+	/* and from there on the usual times */
+	assert_about(next_output(&a, 10, &n), 5.02, 5.36);
+	help_unpair(&a, &b);
+}
+
 /* Data received and nothing sent for 10 s: one keepalive; a second if data came meanwhile. */
 static void passive_keepalive(void **state)
 {
@@ -282,6 +305,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(retries_and_gives_up),
+		cmocka_unit_test(forced_soon),
 		cmocka_unit_test(passive_keepalive),
 		cmocka_unit_test(no_answer_new_handshake),
 		cmocka_unit_test(persistent_keepalive),

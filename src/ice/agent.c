@@ -526,7 +526,16 @@ static void run_nomination(struct ice_agent *a, struct nb_time now)
 	a->pairs[best].next = now;
 }
 
-/* A nomination nobody answers: the pair has died, look for another one. */
+static bool has_alternative(const struct ice_agent *a)
+{
+	for (unsigned i = 0; i < a->npairs; i++) {
+		if ((int)i != a->nominating && a->pairs[i].state == ICE_PAIR_SUCCEEDED)
+			return true;
+	}
+	return false;
+}
+
+/* A nomination nobody answers: the pair has died, take another one if there is any. */
 static void run_nomination_lost(struct ice_agent *a, struct nb_time now)
 {
 	struct ice_pair *p;
@@ -534,7 +543,7 @@ static void run_nomination_lost(struct ice_agent *a, struct nb_time now)
 	if (a->nominating < 0)
 		return;
 	p = &a->pairs[a->nominating];
-	if (p->tries < ICE_TRIES || !nb_time_due(p->next, now))
+	if (p->tries < ICE_TRIES || !nb_time_due(p->next, now) || !has_alternative(a))
 		return;
 	a->nominating = -1;
 	p->state = ICE_PAIR_PROGRESS;

@@ -424,6 +424,29 @@ static void nomination_lost(void **state)
 	ice_free(a);
 }
 
+/* Without another pair the nomination is repeated every 200 ms, however long. */
+static void nomination_goes_on(void **state)
+{
+	struct nb_time last;
+
+	(void)state;
+	begin(true);
+	assert_int_equal(local(HOST, 0), 0);
+	assert_int_equal(remote(R_HOST), 0);
+	next_check(A_HOST, 0);
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	next_check(A_HOST, 10);
+	for (int i = 0; i < 20; i++) {
+		last = now;
+		next_check(A_HOST, 200);
+		assert_true(stun_has(&msg, ICE_A_USE_CANDIDATE));
+		assert_int_equal(nb_time_diff(now, last), 200 * NB_MS);
+	}
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	assert_int_equal(event(), ICE_EV_CONNECTED);
+	ice_free(a);
+}
+
 static void controlled_selects(void **state)
 {
 	struct ice_pair_info info;
@@ -934,7 +957,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(stock_controls_us), cmocka_unit_test(our_check),
 		cmocka_unit_test(acceptance_waits), cmocka_unit_test(direct_beats_relay),
-		cmocka_unit_test(nomination_lost), cmocka_unit_test(controlled_selects), cmocka_unit_test(controlled_holds),
+		cmocka_unit_test(nomination_lost),
+		cmocka_unit_test(nomination_goes_on), cmocka_unit_test(controlled_selects), cmocka_unit_test(controlled_holds),
 		cmocka_unit_test(deferred_nominations), cmocka_unit_test(learned_then_signalled),
 		cmocka_unit_test(better_local_name), cmocka_unit_test(pacing),
 		cmocka_unit_test(keepalive), cmocka_unit_test(silence), cmocka_unit_test(consent_ends),

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "crypto/crypto.h"
 #include "grpc/grpc.h"
+#include "mgmt/rest.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/priv.h"
@@ -13,6 +14,7 @@
 #include "run/listen.h"
 #include "run/loop.h"
 #include "run/relay.h"
+#include "run/worker.h"
 #include "signal/signal.h"
 #include "store/store.h"
 
@@ -40,6 +42,8 @@ struct server {
 	size_t n_listeners, draining;
 	struct store *store;
 	struct mgmt *mgmt;
+	struct mgmt_rest *rest;
+	struct run_worker *worker;	/* hashes passwords */
 	struct signal_server *signal;
 	struct run_relay *relay;
 	struct run_async stored;
@@ -125,6 +129,53 @@ static void on_stored(void *arg)
 	mgmt_clock(s->mgmt, os_now(), os_wall());
 	store_poll(s->store);
 	want_rearm(s);
+}
+
+/* ---- requests that are not gRPC */
+
+static void on_web(void *arg, struct web_call *call)
+{
+	struct server *s = arg;
+
+	if (s->rest && mgmt_rest_owns(call))
+		mgmt_rest_request(s->rest, call);
+	else
+		web_respond_text(call, 404, "404 page not found\n");
+}
+
+static void hash_work(void *arg)
+{
+	mgmt_rest_hash_run(arg);
+}
+
+static void hash_done(void *arg)
+{
+	struct mgmt_rest_hash *job = arg;
+	struct server *s = job->user;
+
+	if (s->mgmt)
+		mgmt_clock(s->mgmt, os_now(), os_wall());
+	mgmt_rest_hashed(job);
+}
+
+static void hash_start(void *arg, struct mgmt_rest_hash *job)
+{
+	struct server *s = arg;
+
+	job->user = s;
+	if (run_worker_do(s->worker, hash_work, hash_done, job)) {
+		nb_error("%s: out of memory while queueing a password", s->cfg.name);
+		abort();
+	}
+}
+
+static int start_rest(struct server *s)
+{
+	struct mgmt_rest_config rc = { .m = s->mgmt, .hash = hash_start, .ctx = s };
+
+	if (run_worker_new(&s->worker, s->loop, SIZE_MAX) || mgmt_rest_new(&s->rest, &rc))
+		return complain(s, "cannot start the REST API: out of memory");
+	return 0;
 }
 
 /* ---- how clients reach us */
@@ -232,6 +283,7 @@ static int open_listeners(struct server *s)
 {
 	struct grpc_config grpc;
 	unsigned port = s->cfg.cert_file ? PORT_TLS : PORT_PLAIN;
+	struct web_handler web = { .request = on_web, .arg = s, .max_body = MGMT_REST_BODY_MAX };
 	char why[NBC_TLS_WHY];
 
 	grpc_config_default(&grpc);
@@ -243,7 +295,7 @@ static int open_listeners(struct server *s)
 	if (s->cfg.cert_file && run_certs_new(&s->certs, s->loop, s->cfg.cert_file, s->cfg.key_file, why))
 		return complain(s, why);
 	for (size_t i = 0; i < (s->cfg.n_listen ? s->cfg.n_listen : 1); i++) {
-		struct run_listener_config lc = { .loop = s->loop, .certs = s->certs, .grpc = &grpc };
+		struct run_listener_config lc = { .loop = s->loop, .certs = s->certs, .grpc = &grpc, .web = &web };
 
 		if (s->cfg.n_listen)
 			lc.at = s->cfg.listen[i];
@@ -323,7 +375,7 @@ static int start_management(struct server *s)
 	announce_relay(s);
 	mgmt_reconfigure(s->mgmt, &s->cfg.mgmt);
 	s->services[0] = *mgmt_grpc(s->mgmt);
-	return 0;
+	return start_rest(s);
 }
 
 static int start_signal(struct server *s)
@@ -396,6 +448,8 @@ static void finish(struct server *s)
 	for (size_t i = 0; i < s->n_listeners; i++)
 		run_listener_free(s->listeners[i]);
 	run_relay_stop(s->relay);
+	run_worker_free(s->worker);
+	mgmt_rest_free(s->rest);
 	mgmt_free(s->mgmt);
 	s->mgmt = NULL;
 	store_close(s->store);

@@ -343,9 +343,10 @@ static void finish(struct link *l, struct call *c, size_t n)
 					c[i].resume_at.ns = 0;
 					grpc_call_resume(c[i].call);
 					flush(l);
-				} else {
-					until = nb_time_min(until, c[i].resume_at);
 				}
+				/* The flush may have paused it again. */
+				if (c[i].resume_at.ns)
+					until = nb_time_min(until, c[i].resume_at);
 			}
 		}
 		if (ends == n)

@@ -4,7 +4,7 @@
  *
  * Listens on 127.0.0.1, a port of the system's choice, and prints "port N". SIGHUP reads the certificate
  * again, SIGTERM stops gracefully and prints "drained". Routes: GET /hello, POST /echo, GET /later?ms=N,
- * GET /big?n=N, GET /whoami; GET /ws upgrades to an echo of bytes. */
+ * GET /big?n=N, GET /whoami; GET /raw upgrades to an echo of bytes, GET /ws to one of WebSocket messages. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +15,7 @@
 #include "crypto/crypto.h"
 #include "os/clock.h"
 #include "run/listen.h"
+#include "run/ws.h"
 #include "unit/grpc_echo_service.h"
 
 static struct run_loop *loop;
@@ -156,14 +157,42 @@ static const struct run_proto raw_proto = {
 	.input = raw_input, .wants_input = raw_wants_input, .output = raw_output, .closed = raw_closed,
 };
 
+struct ws_echo {
+	struct run_ws *ws;
+};
+
+static void ws_message(void *ctx, bool text, struct nb_bytes message)
+{
+	struct ws_echo *e = ctx;
+
+	/* Text is not for us, as with the relay. */
+	if (text)
+		run_ws_close(e->ws, 1003);
+	else
+		(void)run_ws_send(e->ws, message);
+}
+
+static void ws_closed(void *ctx, const char *why)
+{
+	printf("ws closed \"%s\"\n", why);
+	fflush(stdout);
+	free(ctx);
+}
+
 static void upgrade(void *arg, struct web_call *call)
 {
+	static char as_raw[] = "raw", as_ws[] = "ws";
+
 	(void)arg;
-	if (!nb_bytes_eq_str(call->req.path, "/ws")) {
+	if (nb_bytes_eq_str(call->req.path, "/ws")) {
+		(void)web_ws_accept(call, as_ws);
+		return;
+	}
+	if (!nb_bytes_eq_str(call->req.path, "/raw")) {
 		web_respond_text(call, 404, "no such upgrade\n");
 		return;
 	}
-	call->user = calloc(1, sizeof(struct raw_echo));
+	call->user = as_raw;
 	web_set_header(call, "connection", "Upgrade");
 	web_set_header(call, "upgrade", "websocket");
 	web_respond(call, 101, NULL, nb_bytes(NULL, 0));
@@ -171,9 +200,22 @@ static void upgrade(void *arg, struct web_call *call)
 
 static void upgraded(void *arg, void *user, struct run_stream *s, struct nb_bytes rest, struct nb_time now)
 {
-	struct raw_echo *r = user;
+	struct run_ws_config cfg = { .max_message = 1 << 20, .max_queue = 1 << 22, .message = ws_message,
+				     .closed = ws_closed };
+	struct raw_echo *r = calloc(1, sizeof *r);
+	struct ws_echo *e = calloc(1, sizeof *e);
 
 	(void)arg;
+	if (!r || !e)
+		abort();
+	if (!strcmp(user, "ws")) {
+		free(r);
+		cfg.ctx = e;
+		if (run_ws_server(&e->ws, s, &cfg, rest, now))
+			abort();
+		return;
+	}
+	free(e);
 	nb_buf_init(&r->out, 1 << 20);
 	run_stream_attach(s, &raw_proto, r);
 	if (rest.n)

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import websockets.sync.client as websockets
+from websockets.exceptions import ConnectionClosed
 
 HERE = Path(__file__).parent
 SERVER = HERE / "../../out" / os.environ.get("NB_TARGET", platform.machine()) / "test/net/echo_server"
@@ -206,7 +208,7 @@ def test_upgrade(plain, tls):
     request = (b"GET %s HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly")
     for s in (plain.connect(), tls.tls()):
         with s:
-            s.sendall(request % b"/ws")
+            s.sendall(request % b"/raw")
             out = b""
             while not out.endswith(b"early"):
                 out += s.recv(4096)
@@ -220,6 +222,33 @@ def test_upgrade(plain, tls):
     with plain.connect() as s:
         s.sendall(request % b"/other")
         assert b"HTTP/1.1 404 " in s.recv(4096)
+
+
+def test_websocket(plain, tls):
+    """Against the `websockets` package: sizes, fragments, pings, closing from either side, text refused."""
+    context = ssl.create_default_context(cafile=CA)
+    for url, settings in ((f"ws://127.0.0.1:{plain.port}/ws", {}), (f"wss://localhost:{tls.port}/ws", {"ssl": context})):
+        with websockets.connect(url, compression=None, max_size=None, **settings) as ws:
+            for size in (0, 1, 125, 126, 65535, 65536, 1 << 20):
+                data = os.urandom(size)
+                ws.send(data)
+                assert ws.recv(timeout=10) == data
+            ws.send([b"in ", b"three ", b"parts"])
+            assert ws.recv(timeout=10) == b"in three parts"
+            assert ws.ping(b"x").wait(5)
+        assert ws.close_code == 1000
+        with websockets.connect(url, compression=None, **settings) as ws:
+            ws.send("text")
+            with pytest.raises(ConnectionClosed):
+                ws.recv(timeout=10)
+            assert ws.close_code == 1003
+        with websockets.connect(url, compression=None, max_size=None, **settings) as ws:
+            ws.send(bytes((1 << 20) + 1))
+            with pytest.raises(ConnectionClosed):
+                ws.recv(timeout=10)
+            assert ws.close_code == 1009
+    out, _ = plain.stop()
+    assert out.count('ws closed ""') == 3
 
 
 def test_client_leaves_before_the_answer(plain):

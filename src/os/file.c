@@ -7,6 +7,7 @@
 #include "os/socket.h"
 
 #include <dirent.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -47,6 +48,45 @@ int os_read_file(struct nb_buf *b, const char *path)
 	r = read_all(b, fd);
 	close(fd);
 	return r;
+}
+
+static bool ends_with(const char *name, const char *ending)
+{
+	size_t n = strlen(name), k = strlen(ending);
+
+	return n > k && strcmp(name + n - k, ending) == 0;
+}
+
+/* One file of a directory; what was appended of it is taken back when it fails. */
+static bool append_file(struct nb_buf *b, const char *path)
+{
+	size_t before = b->n;
+	struct stat st;
+
+	if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && os_read_file(b, path) == 0 && nb_buf_u8(b, '\n') == 0)
+		return true;
+	b->n = before;
+	b->err = 0;
+	return false;
+}
+
+int os_read_dir(struct nb_buf *b, const char *dir, const char *ending)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	char path[PATH_MAX];
+	int count = 0;
+
+	if (!d)
+		return os_fail(errno);
+	while ((e = readdir(d))) {
+		if (!ends_with(e->d_name, ending))
+			continue;
+		if (snprintf(path, sizeof path, "%s/%s", dir, e->d_name) < (int)sizeof path)
+			count += append_file(b, path);
+	}
+	closedir(d);
+	return count;
 }
 
 static int write_all(int fd, struct nb_bytes in)

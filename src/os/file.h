@@ -10,6 +10,10 @@
 /* Append the content of a file to b; b->max is the cap. Returns 0, NB_E_NOTFOUND, NB_E_PERM, NB_E_FULL
  * (larger than the cap), NB_E_NOMEM, NB_E_IO, NB_E_SYS. */
 int os_read_file(struct nb_buf *b, const char *path);
+/* Append every regular file of a directory whose name ends so (".pem"), a newline after each; files that cannot
+ * be read, or that do not fit any more, are left out. Returns how many, or an error when the directory cannot be
+ * read. No order. */
+int os_read_dir(struct nb_buf *b, const char *dir, const char *ending);
 /* Replace a file as a whole: a temporary file beside it, flushed to the disk, renamed over it, the
  * directory flushed. Readers see the old or the new content. Mode applies whatever the umask. */
 int os_write_file(const char *path, struct nb_bytes content, mode_t mode);

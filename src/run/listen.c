@@ -53,7 +53,7 @@ struct run_listener {
 	struct nb_list conns;
 	size_t count;
 	struct nb_map sources;		/* source key -> count */
-	bool closing, told_full;
+	bool closing, told_full, told_stuck;
 };
 
 /* --- counting --------------------------------------------------------------------------------- */
@@ -536,7 +536,9 @@ static void on_acceptable(void *ctx, int events)
 		if (r == NB_E_AGAIN)
 			return;
 		if (r) {
-			nb_warn("cannot accept connections for now: %s", os_why());
+			if (!l->told_stuck)
+				nb_warn("cannot accept connections for now: %s (told once)", os_why());
+			l->told_stuck = true;
 			run_io_set(&l->io, -1, 0);
 			run_timer_set(&l->pause, nb_time_add(os_now(), PAUSE_NS));
 			return;

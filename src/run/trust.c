@@ -3,7 +3,6 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/log.h"
 
 #include "os/file.h"
 #include "os/socket.h"
@@ -41,9 +40,37 @@ static int load(struct nbc_trust **out, const char *path, char why[NBC_TLS_WHY])
 	return r;
 }
 
+/* Every certificate file of a directory. */
+static int load_dir(struct nbc_trust **out, const char *dir)
+{
+	struct nb_buf b;
+	int r = NB_E_NOTFOUND;
+
+	nb_buf_init(&b, BUNDLE_MAX);
+	(void)os_read_dir(&b, dir, ".crt");
+	(void)os_read_dir(&b, dir, ".pem");
+	if (b.n)
+		r = nbc_trust_new(out, nb_buf_view(&b), dir);
+	nb_buf_fini(&b);
+	return r;
+}
+
+static int load_usual(struct nbc_trust **out, char why[NBC_TLS_WHY])
+{
+	int r;
+
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		r = load(out, places[i], why);
+		if (r == 0 || r == NB_E_NOMEM)
+			return r;
+	}
+	return load_dir(out, "/etc/ssl/certs");
+}
+
 int run_trust_load(struct nbc_trust **out, const char *ca_file, char why[NBC_TLS_WHY])
 {
 	const char *named = ca_file && *ca_file ? ca_file : getenv("SSL_CERT_FILE");
+	const char *dir = getenv("SSL_CERT_DIR");
 	int r;
 
 	why[0] = 0;
@@ -51,14 +78,15 @@ int run_trust_load(struct nbc_trust **out, const char *ca_file, char why[NBC_TLS
 		r = load(out, named, why);
 		return r && r != NB_E_NOMEM ? NB_E_CONFIG : r;
 	}
-	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-		r = load(out, places[i], why);
-		if (r == 0 || r == NB_E_NOMEM) {
-			nb_debug("CA bundle: %s", r ? "" : places[i]);
-			why[0] = 0;
-			return r;
+	if (dir && *dir) {
+		r = load_dir(out, dir);
+		if (r && r != NB_E_NOMEM) {
+			snprintf(why, NBC_TLS_WHY, "no usable certificate (.crt, .pem) in SSL_CERT_DIR %s", dir);
+			return NB_E_CONFIG;
 		}
+		return r;
 	}
+	r = load_usual(out, why);
 	why[0] = 0;
-	return nbc_trust_none(out);
+	return r && r != NB_E_NOMEM ? nbc_trust_none(out) : r;
 }

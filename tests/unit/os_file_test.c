@@ -85,6 +85,26 @@ static void test_write_read(void **state)
 	assert_int_equal(unlink(at("f")), 0);
 }
 
+static void test_read_dir(void **state)
+{
+	struct nb_buf b;
+
+	(void)state;
+	assert_int_equal(os_write_file(at("a.pem"), nb_bytes_str("one"), 0600), 0);
+	assert_int_equal(os_write_file(at("b.pem"), nb_bytes_str("this one is too long"), 0600), 0);
+	assert_int_equal(os_write_file(at("c.txt"), nb_bytes_str("three"), 0600), 0);
+	assert_int_equal(os_mkdir_p(at("d.pem"), 0700), 0);
+	nb_buf_init(&b, 10);
+	assert_int_equal(os_read_dir(&b, dir, ".pem"), 1);
+	assert_string_equal(nb_buf_cstr(&b), "one\n");
+	assert_int_equal(os_read_dir(&b, at("none"), ".pem"), NB_E_NOTFOUND);
+	nb_buf_fini(&b);
+	rmdir(at("d.pem"));
+	unlink(at("a.pem"));
+	unlink(at("b.pem"));
+	unlink(at("c.txt"));
+}
+
 static void test_mkdir(void **state)
 {
 	struct stat st;
@@ -170,7 +190,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_write_read),
+		cmocka_unit_test(test_write_read), cmocka_unit_test(test_read_dir),
 		cmocka_unit_test(test_list_remove), cmocka_unit_test(test_mkdir), cmocka_unit_test(test_lock),
 		cmocka_unit_test(test_privileges),
 	};

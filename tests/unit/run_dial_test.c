@@ -257,6 +257,14 @@ static void test_trust(void **state)
 	assert_int_equal(nbc_trust_count(t), 1);
 	nbc_trust_unref(t);
 	unsetenv("SSL_CERT_FILE");
+	setenv("SSL_CERT_DIR", VECTORS, 1);
+	assert_int_equal(run_trust_load(&t, NULL, why), 0);
+	assert_true(nbc_trust_count(t) >= 6);
+	nbc_trust_unref(t);
+	setenv("SSL_CERT_DIR", "src", 1);
+	assert_int_equal(run_trust_load(&t, NULL, why), NB_E_CONFIG);
+	assert_non_null(strstr(why, "SSL_CERT_DIR src"));
+	unsetenv("SSL_CERT_DIR");
 	/* Whatever this machine has. */
 	assert_int_equal(run_trust_load(&t, NULL, why), 0);
 	nbc_trust_unref(t);

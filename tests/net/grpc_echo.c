@@ -337,7 +337,6 @@ static void finish(struct link *l, struct call *c, size_t n)
 		size_t ends = 0;
 
 		for (size_t i = 0; i < n; i++) {
-			ends += c[i].ends > 0;
 			if (c[i].resume_at.ns && c[i].call) {
 				if (nb_time_due(c[i].resume_at, os_now())) {
 					c[i].resume_at.ns = 0;
@@ -348,6 +347,7 @@ static void finish(struct link *l, struct call *c, size_t n)
 				if (c[i].resume_at.ns)
 					until = nb_time_min(until, c[i].resume_at);
 			}
+			ends += c[i].ends > 0;
 		}
 		if (ends == n)
 			return;

@@ -71,7 +71,7 @@ done
 say "creating the account (POST /api/setup)"
 in_ns srv curl -fsS -X POST -H 'Content-Type: application/json' -d '{"email":"owner@example.com","password":"Demo-pass-1","name":"Owner"}' \
 	"$url/api/setup" >"$work/setup" || failed "setup was refused" "$work/srv.log"
-key=$(sed -n 's/.*"setup_keys" *: *\[[^]]*"type" *: *"reusable"[^}]*"key" *: *"\([^"]*\)".*/\1/p' "$work/setup")
+key=$(grep -o '{[^{}]*"type" *: *"reusable"[^{}]*}' "$work/setup" | sed -n 's/.*"key" *: *"\([^"]*\)".*/\1/p')
 [ -n "$key" ] || failed "the answer holds no reusable setup key" "$work/setup"
 
 for ns in a b; do

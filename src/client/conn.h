@@ -3,7 +3,7 @@
  * WireGuard shall use. Pure: signal messages, STUN datagrams and time in; signal messages, datagrams,
  * events and the next deadline out. The engine (client/engine.h) owns the connections, the shared
  * socket and the TURN allocations; what a network map means is not known here.
- * Tests: tests/unit/client_conn_test.c, tests/sim/client_conn_sim_test.c */
+ * Tests: tests/unit/client_conn_test.c, tests/sim/client_conn_sim_test.c, tests/fuzz/client_conn_fuzz.c */
 #ifndef NB_CLIENT_CONN_H
 #define NB_CLIENT_CONN_H
 

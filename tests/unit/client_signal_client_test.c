@@ -26,6 +26,8 @@ struct agent {
 	bool refuse;		/* dialling fails */
 	bool deaf;		/* nothing comes back from the server */
 	bool no_server;		/* connected to something without a signal service */
+	int fail_sends;		/* status its Sends end with; 0: they work */
+	unsigned send_tries;
 };
 
 static struct agent ag[2];
@@ -139,6 +141,23 @@ static void pump(void)
 	} while (n);
 }
 
+/* A service in front of the real one whose Send fails. */
+static void failing_send(struct grpc_call *call, void *user, struct nb_bytes m)
+{
+	struct agent *a = grpc_call_service_arg(call);
+
+	(void)user;
+	(void)m;
+	a->send_tries++;
+	grpc_call_finish(call, a->fail_sends, "not now");
+}
+
+static const struct grpc_call_ops failing_ops = { .on_message = failing_send };
+static const struct grpc_method failing_methods[] = {
+	{ "/signalexchange.SignalExchange/Send", GRPC_UNARY, &failing_ops, 0 },
+};
+static struct grpc_service failing[2];
+
 /* Answer a dial that was asked for. */
 static void answer(struct agent *a)
 {
@@ -150,6 +169,12 @@ static void answer(struct agent *a)
 	}
 	if (a->no_server)
 		cfg.n_services = 0;
+	if (a->fail_sends) {
+		failing[0] = (struct grpc_service){ failing_methods, 1, a };
+		failing[1] = svc;
+		cfg.services = failing;
+		cfg.n_services = 2;
+	}
 	assert_int_equal(grpc_server_new(&a->theirs, &cfg, now), 0);
 	assert_int_equal(grpc_client_new(&a->mine, &ccfg, now), 0);
 	client_signal_attach(a->s, a->mine, now);
@@ -353,6 +378,35 @@ static void test_reconnect(void **state)
 	assert_true(client_signal_connected(ag[0].s));
 	assert_int_equal(ag[0].ups, 2);
 	assert_true(nb_time_before(began, now));
+	/* an established stream was a success: the waits begin anew, whatever they had grown to */
+	grpc_conn_lost(ag[0].mine, "again", now);
+	reap(&ag[0]);
+	assert_in_range(nb_time_diff(client_signal_deadline(ag[0].s), now), 0, 1600 * NB_MS);
+}
+
+static void test_retries(void **state)
+{
+	static const struct {
+		int status;
+		unsigned tries;
+	} rows[] = { { GRPC_UNAVAILABLE, 4 }, { GRPC_INTERNAL, 4 }, { GRPC_CANCELLED, 1 } };
+	struct client_signal_msg m = offer();
+	struct client_signal_stats st;
+
+	(void)state;
+	ag[0].fail_sends = GRPC_UNAVAILABLE;
+	up(0);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		ag[0].fail_sends = rows[i].status;
+		ag[0].send_tries = 0;
+		assert_int_equal(client_signal_send(ag[0].s, ag[1].pub, &m, now), 0);
+		pump();
+		assert_int_equal(ag[0].send_tries, rows[i].tries);
+		client_signal_get_stats(ag[0].s, &st);
+		assert_int_equal(st.send_failed, i + 1);
+	}
+	assert_int_equal(ag[0].downs, 0);
+	ag[0].fail_sends = 0;
 }
 
 static void test_network_changed(void **state)
@@ -430,7 +484,7 @@ static void test_stop(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_talk), T(test_heartbeat), T(test_stall), T(test_undecodable), T(test_reconnect),
+		T(test_talk), T(test_heartbeat), T(test_stall), T(test_undecodable), T(test_reconnect), T(test_retries),
 		T(test_network_changed), T(test_displaced), T(test_wrong_server), T(test_no_answer), T(test_stop),
 	};
 

@@ -22,6 +22,7 @@ struct seen {
 	char head[64], trail[64];
 	bool pause;		/* pause after each message */
 	bool order_broken;
+	bool insist;		/* ask for on_writable again without sending */
 };
 
 static struct {
@@ -189,8 +190,9 @@ static void c_writable(struct grpc_call *call, void *user)
 {
 	struct seen *s = user;
 
-	(void)call;
 	s->writables++;
+	if (s->insist)
+		grpc_call_want_write(call);
 }
 
 static void c_end(struct grpc_call *call, void *user, const struct grpc_result *r)
@@ -398,11 +400,18 @@ static void c_end_resume(struct grpc_call *call)
 
 static void test_slow_reader(void **state)
 {
+	static struct grpc_budget budget;
 	struct seen s = { 0 }, other = { 0 };
-	struct grpc_call *call = start("/test.Echo/Download", GRPC_SERVER_STREAM, &s);
+	struct grpc_call *call;
 	unsigned built;
 
-	(void)state;
+	grpc_conn_free(p.client);
+	grpc_conn_free(p.server);
+	setup_config(state);
+	budget = (struct grpc_budget){ .max = 10 << 20 };
+	p.ccfg.budget = &budget;
+	connect_pair();
+	call = start("/test.Echo/Download", GRPC_SERVER_STREAM, &s);
 	s.pause = true;
 	grpc_call_send(call, nb_bytes_str("2000 1000"));
 	grpc_call_half_close(call);
@@ -415,11 +424,54 @@ static void test_slow_reader(void **state)
 	unary("/test.Echo/Unary", &other, nb_bytes_str("still here"));
 	pump();
 	assert_string_equal(other.text, "still here");
+	assert_in_range(budget.used, 200000, 300000);
 	while (!s.ends && s.messages < 5000)
 		c_end_resume(call);
+	assert_int_equal(budget.used, 0);
 	assert_int_equal(s.messages, 2000);
 	assert_false(s.order_broken);
 	assert_int_equal(s.status, GRPC_OK);
+}
+
+/* One pull is enough for as much as it has room for; a producer that asks and then does not send cannot
+ * hold it. */
+static void test_one_pull(void **state)
+{
+	static uint8_t buf[65536];
+	struct seen s = { 0 }, idle = { 0 };
+	struct grpc_call *call = start("/test.Echo/Upload", GRPC_CLIENT_STREAM, &idle);
+
+	(void)state;
+	download(&s, "10 100", false);
+	p.stop_down = true;
+	pump();
+	grpc_conn_output(p.server, buf, sizeof buf, p.now);
+	assert_int_equal(p.st.built, 10);
+	idle.insist = true;
+	grpc_call_want_write(call);
+	grpc_conn_output(p.client, buf, sizeof buf, p.now);
+	assert_int_equal(idle.writables, 1);
+	grpc_conn_output(p.client, buf, sizeof buf, p.now);
+	assert_int_equal(idle.writables, 2);
+	idle.insist = false;
+}
+
+static void test_resume_then_cancel(void **state)
+{
+	struct seen s = { 0 };
+	struct grpc_call *call = start("/test.Echo/Download", GRPC_SERVER_STREAM, &s);
+
+	(void)state;
+	s.pause = true;
+	grpc_call_send(call, nb_bytes_str("20 1000"));
+	grpc_call_half_close(call);
+	pump();
+	assert_int_equal(s.messages, 1);
+	grpc_call_resume(call);
+	grpc_call_cancel(call);
+	pump();
+	assert_int_equal(s.messages, 1);
+	assert_int_equal(grpc_conn_calls(p.client) + grpc_conn_calls(p.server), 0);
 }
 
 static void test_socket_full(void **state)
@@ -669,6 +721,28 @@ static void test_shutdown(void **state)
 	assert_int_equal(b.status, GRPC_UNAVAILABLE);
 }
 
+/* A second, more hurried request counts; the GOAWAY is not said twice. */
+static void test_shutdown_sooner(void **state)
+{
+	struct seen s = { 0 };
+	struct nb_time began;
+
+	(void)state;
+	start("/test.Echo/Hang", GRPC_BIDI, &s);
+	pump();
+	began = p.now;
+	grpc_conn_shutdown(p.server, 30 * NB_SEC, p.now);
+	advance(2 * NB_SEC);
+	assert_int_equal(p.goaways, 1);
+	grpc_conn_shutdown(p.server, 3 * NB_SEC, p.now);
+	assert_int_equal(nb_time_diff(grpc_conn_deadline(p.server), began), 5 * NB_SEC);
+	grpc_conn_shutdown(p.server, 60 * NB_SEC, p.now);
+	assert_int_equal(nb_time_diff(grpc_conn_deadline(p.server), began), 5 * NB_SEC);
+	assert_int_equal(s.ends, 0);
+	advance(3 * NB_SEC);
+	assert_true(grpc_conn_done(p.server));
+}
+
 /* With nothing running, a shutdown completes by itself. */
 static void test_shutdown_idle(void **state)
 {
@@ -879,7 +953,8 @@ int main(void)
 		T(test_large), T(test_tiny_pieces), T(test_download), T(test_slow_reader), T(test_socket_full),
 		T(test_upload), T(test_early_answer), T(test_chat), T(test_queue_cap),
 		T(test_client_deadline), T(test_server_deadline), T(test_cancel), T(test_stream_limit),
-		T(test_keepalive), T(test_handshake_timeout), T(test_shutdown), T(test_shutdown_idle),
+		T(test_keepalive), T(test_handshake_timeout), T(test_shutdown), T(test_shutdown_sooner), T(test_one_pull), T(test_resume_then_cancel),
+		T(test_shutdown_idle),
 		T(test_idle_close), T(test_lost), T(test_cancel_inside), T(test_bad_arguments),
 		T(test_buffer_cap), T(test_budget), T(test_late_request),
 	};

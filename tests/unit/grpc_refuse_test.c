@@ -283,6 +283,7 @@ static void test_bad_bodies(void **state)
 		{ "/test.Echo/Unary", "\0\0\0", 3, GRPC_INTERNAL, "unexpected EOF" },
 		{ "/test.Echo/Upload", "\0\0\0\0\1a\0\0", 8, GRPC_INTERNAL, "unexpected EOF" },
 		{ "/test.Echo/Unary", "\0\xff\xff\xff\xff", 5, GRPC_RESOURCE_EXHAUSTED, "(4294967295 vs. 4194304)" },
+		{ "/test.Echo/Download", "\0\0\0\0\0031 9\0\0\0\0\0031 9", 16, GRPC_INTERNAL, "more than one" },
 		{ "/test.Echo/Download", "\0\0\0\0\1x", 6, GRPC_INVALID_ARGUMENT, "COUNT" },
 	};
 

@@ -188,7 +188,7 @@ static int profile_remove(int argc, const char **argv)
 	q.username = user;
 	q.profilename = loose(argv[0]);
 	nb_arena_init(&mem, 1 << 20);
-	if (!CLI_CALL(rpc, "RemoveProfile", &q, remove_profile_response, &a, &mem, 30, &r))
+	if (!CLI_CALL(rpc, "RemoveProfile", &q, remove_profile_response, &a, &mem, 0, &r))
 		printf("Profile removed: %s\n", a->id ? a->id : "");
 	nb_arena_fini(&mem);
 	run_rpc_close(rpc);

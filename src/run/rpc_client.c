@@ -199,17 +199,14 @@ static bool carry(struct grpc_conn *from, struct grpc_conn *to)
 	return n > 0;
 }
 
-void run_rpc_step(struct run_rpc *r, struct nb_time until)
+static void step(struct run_rpc *r)
 {
-	bool moved = true;
+	struct nb_time until = nb_time_min(grpc_conn_deadline(r->conn), grpc_conn_deadline(r->far));
+	bool up = carry(r->conn, r->far), down = carry(r->far, r->conn);
 
-	while (moved) {
-		moved = carry(r->conn, r->far);
-		moved = carry(r->far, r->conn) || moved;
-	}
-	until = nb_time_min(until, nb_time_min(grpc_conn_deadline(r->conn), grpc_conn_deadline(r->far)));
-	run_loop_once(r->loop, until);
-	carry(r->far, r->conn);
+	/* What was moved may be what is waited for. */
+	if (!up && !down)
+		run_loop_once(r->loop, until);
 }
 
 /* --- calls */
@@ -282,7 +279,7 @@ static void wait_for(struct run_rpc *r, struct pending *p, struct grpc_call *cal
 			return;
 		}
 		if (r->far)
-			run_rpc_step(r, NB_TIME_NEVER);
+			step(r);
 		else
 			run_loop_once(r->loop, NB_TIME_NEVER);
 	}

@@ -34,7 +34,4 @@ void run_rpc_close(struct run_rpc *r);
 int run_rpc_call(struct run_rpc *r, const char *path, const void *request, const ProtobufCMessageDescriptor *desc,
 		 void **answer, struct nb_arena *arena, int64_t timeout_ns, struct run_rpc_result *result);
 
-/* One round of a pair: move bytes both ways, run the loop until until. For run_rpc_pair only. */
-void run_rpc_step(struct run_rpc *r, struct nb_time until);
-
 #endif

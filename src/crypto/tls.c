@@ -503,6 +503,7 @@ static void why_certificate(const struct nbc_tls *t, int e, char *why)
 		break;
 	case BR_ERR_X509_NOT_TRUSTED:
 	case BR_ERR_X509_DN_MISMATCH:
+	case BR_ERR_X509_NOT_CA:
 		why_untrusted(t, why);
 		break;
 	case BR_ERR_X509_BAD_SIGNATURE:

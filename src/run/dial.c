@@ -80,6 +80,7 @@ static void stream_opened(void *p, struct run_stream *s, struct nb_time now)
 		run_stream_abort(s, why);
 		return;
 	}
+	run_stream_detach(s);
 	d->cfg.done(d->cfg.ctx, s, 0, "");
 	destroy(d);
 }

@@ -19,7 +19,7 @@ struct run_dial_config {
 	struct os_sockopt sockopt;	/* fwmark and so on; strings are borrowed */
 	int64_t timeout_ns;		/* for everything; 0: 30 s */
 	/* Comes once, from the loop. s: open, still without a protocol: attach one (run_stream_attach) before
-	 * returning. Or s is NULL, err an NB_E_* and why a line. The dial is gone afterwards. */
+	 * returning, or it is closed. Or s is NULL, err an NB_E_* and why a line. The dial is gone afterwards. */
 	void (*done)(void *ctx, struct run_stream *s, int err, const char *why);
 	void *ctx;
 };

@@ -173,6 +173,7 @@ static bool http1_turned(void *p, struct run_stream *s, struct nb_time now)
 	if (!web_http1_upgraded(h, &user, &rest))
 		return false;
 	forget(c);
+	run_stream_detach(s);
 	l->cfg.upgraded(l->cfg.arg, user, s, rest, now);
 	web_http1_free(h);
 	return true;

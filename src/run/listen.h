@@ -23,8 +23,8 @@ struct run_listener_config {
 	/* Other requests; NULL: 404. Copied. With several listeners or connections, request and upgrade come one at
 	 * a time from the loop's thread. */
 	const struct web_handler *web;
-	/* After an upgrade was answered with 101: attach a protocol to s and give it rest (bytes already read;
-	 * valid during the call). user: what web_call.user was. Needed when web->upgrade is set. */
+	/* After an upgrade was answered with 101: attach a protocol to s (else it is closed) and give it rest (bytes already
+	 * read; valid during the call). user: what web_call.user was. Needed when web->upgrade is set. */
 	void (*upgraded)(void *arg, void *user, struct run_stream *s, struct nb_bytes rest, struct nb_time now);
 	void *arg;
 	size_t max_conns;		/* 0: 8192 */

@@ -402,6 +402,34 @@ void run_stream_attach(struct run_stream *s, const struct run_proto *ops, void *
 	run_stream_wake(s);
 }
 
+/* The protocol of a stream nobody wants. */
+static void nobody_input(void *p, struct nb_bytes in, struct nb_time now)
+{
+	(void)p, (void)in, (void)now;
+}
+
+static bool nobody_done(void *p)
+{
+	(void)p;
+	return true;
+}
+
+static void nobody_closed(void *p, const char *why, struct nb_time now)
+{
+	(void)p, (void)why, (void)now;
+}
+
+static const struct run_proto nobody = {
+	.input = nobody_input,
+	.done = nobody_done,
+	.closed = nobody_closed,
+};
+
+void run_stream_detach(struct run_stream *s)
+{
+	run_stream_attach(s, &nobody, NULL);
+}
+
 void run_stream_wake(struct run_stream *s)
 {
 	if (s->pumping)

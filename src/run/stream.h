@@ -49,6 +49,9 @@ int run_stream_new(struct run_stream **out, const struct run_stream_config *cfg,
 		   const struct run_proto *ops, void *p);
 /* Replace the protocol; the old one's p is the caller's business, its closed does not come. */
 void run_stream_attach(struct run_stream *s, const struct run_proto *ops, void *p);
+/* The protocol goes without another one: unless run_stream_attach follows before the loop runs on, the stream
+ * closes in good order. */
+void run_stream_detach(struct run_stream *s);
 /* The protocol has output, or an earlier deadline, or changed its mind about input. */
 void run_stream_wake(struct run_stream *s);
 /* Give up: closed(why) comes from the loop. */

@@ -213,6 +213,33 @@ static void test_failures(void **state)
 }
 
 /* A listener that never answers: its backlog accepts, nobody reads. */
+static void on_dialled_unwanted(void *ctx, struct run_stream *s, int err, const char *why)
+{
+	(void)ctx, (void)err, (void)why;
+	assert_non_null(s);
+	seen.finished++;
+}
+
+/* A stream that nobody attaches to is closed. */
+static void test_unwanted(void **state)
+{
+	struct run_listener *l = listener(NULL, true);
+	struct run_dial_config cfg = { .loop = loop, .resolver = resolver, .host = "127.0.0.1",
+				       .port = run_listener_endpoint(l).port, .done = on_dialled_unwanted };
+	struct nb_time end = nb_time_add_ms(os_now(), 3000);
+	struct run_dial *d;
+
+	(void)state;
+	memset(&seen, 0, sizeof seen);
+	assert_int_equal(run_dial_start(&d, &cfg), 0);
+	until(&seen.finished, 5000);
+	run_loop_once(loop, nb_time_add_ms(os_now(), 20));
+	while (run_listener_count(l) && nb_time_before(os_now(), end))
+		run_loop_once(loop, end);
+	assert_int_equal(run_listener_count(l), 0);
+	run_listener_free(l);
+}
+
 static void test_timeout_and_cancel(void **state)
 {
 	struct nb_endpoint at;
@@ -341,7 +368,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_works), cmocka_unit_test(test_shutdown), cmocka_unit_test(test_failures),
-		cmocka_unit_test(test_timeout_and_cancel), cmocka_unit_test(test_trust),
+		cmocka_unit_test(test_timeout_and_cancel), cmocka_unit_test(test_unwanted),
+		cmocka_unit_test(test_trust),
 		cmocka_unit_test(test_reload),
 	};
 

@@ -96,6 +96,21 @@ static int set_disable_legacy(struct settings *s, const char *text)
 	return rc;
 }
 
+static int set_api_limit(struct settings *s, const char *text)
+{
+	return set_bool(&s->run.api_limit, text);
+}
+
+static int set_api_rpm(struct settings *s, const char *text)
+{
+	return relay_set_number(&s->run.api_rpm, 1, 1000000, text);
+}
+
+static int set_api_burst(struct settings *s, const char *text)
+{
+	return relay_set_number(&s->run.api_burst, 1, 1000000, text);
+}
+
 static int set_token(struct settings *s, const char *text)
 {
 	return set_bool(&s->token, text);
@@ -180,6 +195,9 @@ static const struct option_row rows[] = {
 	{ "external-ip", SERVER, "ADDR,...", set_external_ip, "addresses of relayed traffic when we are behind a NAT" },
 	{ "allow-peer", SERVER, "CIDR,...", set_allow_peer, "peers to relay to although they are private or reserved" },
 	{ "disable-legacy-port", MANAGEMENT, NULL, set_disable_legacy, "do not listen on port 33073, too" },
+	{ "api-rate-limiting-enabled", BOTH, NULL, set_api_limit, "limit the REST requests of each token" },
+	{ "api-rate-limiting-rpm", BOTH, "N", set_api_rpm, "to so many a minute (default 6)" },
+	{ "api-rate-limiting-burst", BOTH, "N", set_api_burst, "and so many at once (default 500)" },
 	{ "log-level", BOTH, "LEVEL", set_log_level, "error, warn, info (default), debug, trace" },
 	{ "log-file", BOTH, "FILE", set_log_file, "append to FILE instead of stderr; console: stderr" },
 	{ "email", SETUP, "ADDR", set_email, "the owner's e-mail address" },

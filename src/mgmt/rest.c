@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define PUBLIC (1u << 31)	/* answered without authentication */
 #define FAILURE_NS (2 * NB_SEC)	/* wrong tokens of one source: one in this time, */
@@ -391,10 +392,14 @@ static bool authenticate(struct mgmt_rest_req *q)
 static void matched(struct web_call *call, void *arg)
 {
 	struct mgmt_rest *r = arg;
-	char id[NBC_XID_TEXT];
+	char id[NBC_XID_TEXT], date[40];
+	time_t now = (time_t)(mgmt_now(r->m).ns / NB_SEC);
+	struct tm tm;
 
 	mgmt_new_id(r->m, id);
 	web_set_header(call, "x-request-id", id);
+	if (gmtime_r(&now, &tm) && strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &tm))
+		web_set_header(call, "date", date);
 }
 
 static bool before(struct web_call *call, const struct web_route *route, void *arg)

@@ -26,7 +26,7 @@ struct mgmt_rest_config {
 	struct mgmt *m;			/* borrowed; outlives the mgmt_rest */
 	uint32_t hash_kib, hash_passes;	/* cost of passwords; 0: NBC_PASSWORD_KIB, NBC_PASSWORD_PASSES */
 	/* Run mgmt_rest_hash_run(job) on another thread, then mgmt_rest_hashed(job) on this one. NULL: both are done at
-	 * once, here. Must not call mgmt_rest_hashed before it returns. */
+	 * once, here. A job that cannot be run comes back with err set, at once if need be. */
 	void (*hash)(void *ctx, struct mgmt_rest_hash *job);
 	void *ctx;
 	/* Requests per minute and burst of one personal access token; rpm 0: no limit (stock's default). */

@@ -89,7 +89,7 @@ static void setup_finish(struct setup_job *job)
 
 	q->job = NULL;
 	q->gone = NULL;
-	if (job->hash.err) {
+	if (job->hash.err || !*job->hash.hash) {
 		mgmt_rest_error(q, 500, "internal server error");
 	} else if (mgmt_setup(q->m, &spec, &res, &q->e)) {
 		mgmt_rest_fail(q);

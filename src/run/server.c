@@ -33,6 +33,8 @@
 #define PORT_PLAIN 8080
 #define STUN_PORT 3478
 #define HOST_MAX 256
+#define API_RPM 6			/* stock's, once switched on */
+#define API_BURST 500
 
 struct server {
 	struct run_server_config cfg;
@@ -70,6 +72,8 @@ void run_server_config_default(struct run_server_config *c)
 {
 	memset(c, 0, sizeof(*c));
 	c->name = "netbird-server";
+	c->api_rpm = API_RPM;
+	c->api_burst = API_BURST;
 	relay_config_default(&c->relay_config);
 }
 
@@ -163,15 +167,16 @@ static void hash_start(void *arg, struct mgmt_rest_hash *job)
 	struct server *s = arg;
 
 	job->user = s;
-	if (run_worker_do(s->worker, hash_work, hash_done, job)) {
-		nb_error("%s: out of memory while queueing a password", s->cfg.name);
-		abort();
-	}
+	job->err = run_worker_do(s->worker, hash_work, hash_done, job);
+	if (job->err)
+		mgmt_rest_hashed(job);
 }
 
 static int start_rest(struct server *s)
 {
-	struct mgmt_rest_config rc = { .m = s->mgmt, .hash = hash_start, .ctx = s };
+	struct mgmt_rest_config rc = { .m = s->mgmt, .hash = hash_start, .ctx = s,
+				       .token_rpm = s->cfg.api_limit ? s->cfg.api_rpm : 0,
+				       .token_burst = s->cfg.api_burst };
 
 	if (run_worker_new(&s->worker, s->loop, SIZE_MAX) || mgmt_rest_new(&s->rest, &rc))
 		return complain(s, "cannot start the REST API: out of memory");

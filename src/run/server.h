@@ -22,6 +22,8 @@ struct run_server_config {
 	/* What peers are told. Empty parts are filled in from external_url and what runs here. Randomness, clock and
 	 * wake-ups are set by the driver. */
 	struct mgmt_config mgmt;
+	bool api_limit;			/* limit the REST requests of each token */
+	uint32_t api_rpm, api_burst;
 	struct relay_config relay_config;	/* an empty secret is made from the data directory's */
 };
 

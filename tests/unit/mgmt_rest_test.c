@@ -154,6 +154,7 @@ static void test_recorded_refusals(void **state)
 	assert_non_null(strstr(r.headers, "content-type: application/json; charset=UTF-8\n"));
 	assert_non_null(strstr(r.headers, "x-request-id: "));
 	assert_non_null(strstr(r.headers, "vary: Origin\n"));
+	assert_non_null(strstr(r.headers, "date: Thu, 01 Jan 2026 00:00:00 GMT\n"));
 	rest_go(&r, "POST", "/api/setup", "{\"email\":\"x@example.com\",\"password\":\"lab-Password-1\",\"name\":\"X\"}");
 	rest_like(&r, "POST_setup-again");
 	/* Ours says where the JSON is broken, behind stock's words. */
@@ -385,6 +386,25 @@ static void test_setup_waits(void **state)
 	assert_int_equal(r.status, 412);
 	json_decref(other.json);
 	free(other.body);
+	rest_world_end(&r);
+}
+
+static void no_worker(void *ctx, struct mgmt_rest_hash *job)
+{
+	(void)ctx;
+	job->err = NB_E_NOMEM;
+	mgmt_rest_hashed(job);
+}
+
+static void test_setup_without_worker(void **state)
+{
+	struct rest_world r;
+
+	(void)state;
+	bare_world(&r, no_worker, NULL);
+	assert_int_equal(rest_go(&r, "POST", "/api/setup", SETUP), 500);
+	assert_string_equal(rest_str(&r, "message"), "internal server error");
+	assert_true(mgmt_setup_required(r.w.m));
 	rest_world_end(&r);
 }
 
@@ -1210,7 +1230,8 @@ int main(void)
 		cmocka_unit_test(test_recorded_lists), cmocka_unit_test(test_recorded_peer),
 		cmocka_unit_test(test_recorded_refusals), cmocka_unit_test(test_recorded_preflight),
 		cmocka_unit_test(test_recorded_events), cmocka_unit_test(test_setup),
-		cmocka_unit_test(test_setup_waits), cmocka_unit_test(test_setup_limits),
+		cmocka_unit_test(test_setup_waits), cmocka_unit_test(test_setup_without_worker),
+		cmocka_unit_test(test_setup_limits),
 		cmocka_unit_test(test_limiter), cmocka_unit_test(test_roles), cmocka_unit_test(test_role_writes),
 		cmocka_unit_test(test_blocked), cmocka_unit_test(test_own_peers), cmocka_unit_test(test_credentials),
 		cmocka_unit_test(test_token_limit), cmocka_unit_test(test_keys), cmocka_unit_test(test_groups),

@@ -2,6 +2,7 @@
 refusals, garbage, and what a killed server still knows. Loopback only. With NB_SOAK=1 the kills are 200."""
 import base64
 import importlib
+import json
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -19,7 +21,7 @@ import pytest
 from nacl.public import Box, PrivateKey, PublicKey
 
 ROOT = Path(__file__).parent / "../.."
-NESTBOX = ROOT / "out/nestbox"
+NESTBOX = Path(os.environ.get("NESTBOX", ROOT / "out/nestbox"))
 PASSWORD = "correct horse"
 ROUNDS = 200 if os.environ.get("NB_SOAK") else 8
 
@@ -57,9 +59,10 @@ class Server:
         self.dir, self.port, self.udp, self.flags = directory, free_port(), free_udp_port(), flags
         self.process = None
         out = subprocess.run([NESTBOX, "server", "setup", "--data-dir", directory, "--email", "owner@example.com",
-                              "--name", "Owner"], env={**os.environ, "NB_PASSWORD": PASSWORD}, check=True,
+                              "--name", "Owner", "--create-pat"], env={**os.environ, "NB_PASSWORD": PASSWORD}, check=True,
                              capture_output=True, text=True).stdout
         self.keys = dict(re.findall(r"setup key \((\S+)\): (\S+)", out))
+        self.token = re.search(r"token: (\S+)", out).group(1)
         self.start()
 
     def command(self):
@@ -79,6 +82,17 @@ class Server:
             except OSError:
                 time.sleep(0.01)
         raise AssertionError("the server does not listen")
+
+    def api(self, method, path, body=None):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api{path}", method=method,
+                                         data=None if body is None else json.dumps(body).encode(),
+                                         headers={"Authorization": f"Token {self.token}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def new_key(self, **more):
+        return self.api("POST", "/setup-keys", {"name": "k", "type": "reusable", "expires_in": 0, "auto_groups": [],
+                                                "usage_limit": 0, **more})
 
     def kill(self):
         self.process.kill()
@@ -229,6 +243,32 @@ def test_setup_key_refusals(server, peer):
     refused(grpc.StatusCode.NOT_FOUND, invalid, x.login, "no uuid at all")
     peer("first").login(server.keys["one-off"])
     refused(grpc.StatusCode.NOT_FOUND, invalid, x.login, server.keys["one-off"])
+    short, revoked, twice = server.new_key(expires_in=1), server.new_key(), server.new_key(usage_limit=2)
+    server.api("PUT", f"/setup-keys/{revoked['id']}", {"auto_groups": [], "revoked": True})
+    refused(grpc.StatusCode.NOT_FOUND, invalid, x.login, revoked["key"])
+    for name in ("second", "third"):
+        peer(name).login(twice["key"])
+    refused(grpc.StatusCode.NOT_FOUND, invalid, x.login, twice["key"])
+    time.sleep(1.1)
+    refused(grpc.StatusCode.NOT_FOUND, invalid, x.login, short["key"])
+
+
+def test_deletion_over_rest_is_felt_at_once(server, peer):
+    a, b = peer("keeper"), peer("goner")
+    for p in (a, b):
+        p.login(server.keys["reusable"])
+    theirs, ours = b.sync(), a.sync()
+    next(theirs)
+    next(ours)
+    ident = next(p["id"] for p in server.api("GET", "/peers") if p["name"] == "goner")
+    begin = time.monotonic()
+    server.api("DELETE", f"/peers/{ident}")
+    last = list(theirs)[-1]
+    assert last.remotePeersIsEmpty and last.NetworkMap.remotePeersIsEmpty
+    while b.public in {p.wgPubKey for p in next(ours).NetworkMap.remotePeers}:
+        pass
+    assert time.monotonic() - begin < 1
+    refused(grpc.StatusCode.PERMISSION_DENIED, "no peer auth method provided.*", b.login)
 
 
 def test_strangers(pb, server, peer):

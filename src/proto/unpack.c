@@ -148,6 +148,16 @@ static void pool_free(void *data, void *p)
 	(void)p;
 }
 
+/* What passed check() and has no field that we know. protobuf-c would walk a table that is not there. */
+static int unpack_empty(void **out, const ProtobufCMessageDescriptor *desc, struct pool *pool)
+{
+	*out = pool_alloc(pool, desc->sizeof_message);
+	if (!*out)
+		return NB_E_FULL;
+	desc->message_init(*out);
+	return 0;
+}
+
 int proto_unpack_any(void **out, const ProtobufCMessageDescriptor *desc, struct nb_bytes in,
 		     struct nb_arena *arena)
 {
@@ -159,6 +169,8 @@ int proto_unpack_any(void **out, const ProtobufCMessageDescriptor *desc, struct 
 		return NB_E_BAD;
 	if (in.n * PROTO_FACTOR > pool.left)
 		pool.left = in.n * PROTO_FACTOR;
+	if (desc->n_fields == 0)
+		return unpack_empty(out, desc, &pool);
 	/* protobuf-c wants a pointer even for nothing. */
 	*out = protobuf_c_message_unpack(desc, &a, in.n, in.n ? in.p : (const uint8_t *)"");
 	if (*out)

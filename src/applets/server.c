@@ -439,6 +439,16 @@ static int run_setup(struct settings *s, int argc, char **argv)
 	return run_server_setup(&s->run, s->email, s->name ? s->name : s->email, s->password, s->token);
 }
 
+/* Stock's variables that are no options. */
+static void apply_variables(struct settings *s)
+{
+	const char *syncs = getenv("NB_MAX_CONCURRENT_SYNCS"), *events = getenv("NB_EVENT_ACTIVITY_LOG_ENABLED");
+
+	if (syncs && *syncs)
+		s->run.mgmt.max_syncs = atoi(syncs);
+	s->run.mgmt.no_events = events && *events && strcmp(events, "true") != 0;
+}
+
 static void add_port(struct settings *s, unsigned port)
 {
 	if (s->run.n_listen < RUN_SERVER_LISTEN_MAX)
@@ -463,6 +473,7 @@ static int start(struct settings *s, unsigned where, int argc, char **argv)
 		return rc;
 	for (size_t i = 0; i < s->file.n_notes; i++)
 		nb_warn("%s: %s", s->config, s->file.notes[i]);
+	apply_variables(s);
 	fill(&s->run.data_dir, DEFAULT_DATA_DIR);
 	if (where == MANAGEMENT && !s->run.mgmt.signal_uri) {
 		fprintf(stderr, "%s: no signal server to tell peers of: name it in management.json (\"Signal\") and give that with "

@@ -20,6 +20,7 @@ static void init_maps(struct mgmt *m)
 	nb_map_init(&m->user_by_id, seed, MGMT_MAX_PEERS);
 	nb_map_init(&m->user_by_email, seed, MGMT_MAX_PEERS);
 	nb_map_init(&m->used_tokens, seed, MGMT_MAX_PEERS);
+	nb_map_init(&m->failures, seed, 4096);
 }
 
 static void fini_maps(struct mgmt *m)
@@ -30,6 +31,7 @@ static void fini_maps(struct mgmt *m)
 	nb_map_fini(&m->user_by_id);
 	nb_map_fini(&m->user_by_email);
 	nb_map_fini(&m->used_tokens);
+	mgmt_limit_fini(m);
 }
 
 /* ---- the server's own record */

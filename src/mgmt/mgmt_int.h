@@ -106,6 +106,7 @@ struct mgmt {
 	struct mgmt_table accounts;
 	struct nb_map peer_by_key, key_by_hash, token_by_hash, user_by_id, user_by_email;
 	struct nb_map used_tokens;	/* SHA-256 of an access token -> its expiry */
+	struct nb_map failures;		/* failed registrations by source, limit.c */
 	uint64_t event_seq;
 	struct nb_list txns;		/* submitted, not yet durable */
 	struct nb_list waiters;
@@ -246,6 +247,12 @@ int mgmt_map_farewell(struct mgmt_peer *p, struct nb_buf *out);
 int mgmt_map_login(struct mgmt_peer *p, struct nb_buf *out);
 /* Drop cached encodings after p changed. */
 void mgmt_map_forget(struct mgmt_peer *p);
+
+/* ---- failed attempts by source (limit.c) */
+
+bool mgmt_limit_allows(struct mgmt *m, const struct nb_addr *from);
+void mgmt_limit_failed(struct mgmt *m, const struct nb_addr *from);
+void mgmt_limit_fini(struct mgmt *m);
 
 /* ---- streams (service.c) */
 

@@ -59,6 +59,7 @@ struct request {
 	uint8_t box[NB_KEY_LEN];
 	struct mgmt_peer *peer;		/* NULL: unknown */
 	char from[NB_ADDR_TEXT];
+	struct nb_addr source;		/* the same as an address */
 };
 
 static void request_done(struct request *r)
@@ -68,13 +69,14 @@ static void request_done(struct request *r)
 }
 
 /* The client's address: the proxy's word for it when there is one, else the TCP peer. */
-static void client_address(struct grpc_call *call, char out[NB_ADDR_TEXT])
+static void client_address(struct grpc_call *call, struct nb_addr *from, char out[NB_ADDR_TEXT])
 {
 	struct nb_endpoint peer = grpc_call_peer(call);
 	struct nb_bytes v;
 	struct nb_addr a;
 	char text[NB_ADDR_TEXT];
 
+	*from = peer.addr;
 	nb_addr_format(out, &peer.addr);
 	if (!grpc_call_metadata(call, "x-forwarded-for", &v) && !grpc_call_metadata(call, "x-real-ip", &v))
 		return;
@@ -87,8 +89,12 @@ static void client_address(struct grpc_call *call, char out[NB_ADDR_TEXT])
 		return;
 	memcpy(text, v.p, v.n);
 	text[v.n] = '\0';
-	if (nb_addr_parse(&a, text) == 0)
-		nb_addr_format(out, &a);
+	if (nb_addr_parse(&a, text))
+		return;
+	nb_addr_format(out, &a);
+	/* Whoever comes straight from the Internet can write what he likes there. */
+	if (nb_addr_is_loopback(&peer.addr) || nb_addr_is_private(&peer.addr))
+		*from = a;
 }
 
 static int shared_key(struct request *r)
@@ -130,7 +136,7 @@ static int open_request(struct request *r, struct grpc_call *call, struct nb_byt
 		return NB_E_BAD;
 	}
 	nbc_key_format(r->key_text, r->key);
-	client_address(call, r->from);
+	client_address(call, &r->source, r->from);
 	r->peer = mgmt_peer_by_key(r->m, r->key);
 	if (shared_key(r) || proto_open_any(out, desc, env.body, r->box, &r->arena)) {
 		grpc_call_finish(call, GRPC_INVALID_ARGUMENT, INVALID_REQUEST);
@@ -380,10 +386,17 @@ static void login(struct request *r, struct grpc_call *call, const Management__L
 			return;
 		l.claims = &claims;
 	}
-	if (mgmt_peer_login(r->m, &l, &p, &e))
-		refuse(call, &e);
-	else
+	if (!r->peer && !l.claims && *mgmt_str(l.setup_key) && !mgmt_limit_allows(r->m, &r->source)) {
+		grpc_call_finish(call, GRPC_RESOURCE_EXHAUSTED, "too many failed registrations, please try again later");
+		return;
+	}
+	if (mgmt_peer_login(r->m, &l, &p, &e) == 0) {
 		answer_login(r, call, p);
+		return;
+	}
+	if (e.kind == MGMT_NOT_FOUND)
+		mgmt_limit_failed(r->m, &r->source);
+	refuse(call, &e);
 }
 
 static void on_login(struct grpc_call *call, void *user, struct nb_bytes message)

@@ -107,7 +107,9 @@ class Server:
     def channel(self):
         return grpc.insecure_channel(f"127.0.0.1:{self.port}", options=[
             ("grpc.max_receive_message_length", 16 << 20), ("grpc.enable_retries", 0),
-            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)])
+            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100),
+            # a channel of its own, not one that waits for another's attempt against the killed server
+            ("grpc.min_reconnect_backoff_ms", 1000), ("grpc.use_local_subchannel_pool", 1)])
 
 
 @pytest.fixture(scope="module")

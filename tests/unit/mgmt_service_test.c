@@ -309,6 +309,27 @@ static void registration_refusals(void **state)
 	test_world_end(&w);
 }
 
+static void guessing_is_slowed_down(void **state)
+{
+	static const char wrong[] = "11111111-2222-3333-4444-555555555555";
+	struct client c;
+	struct world w;
+
+	(void)state;
+	test_world(&w, false);
+	connect_client(&c, &w);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(login(&c, "h", wrong)->status, 5);
+	expect(login(&c, "h", wrong), 8, "too many failed registrations, please try again later");
+	expect(login(&c, "h", w.seed.keys[0].key), 8, "too many failed registrations, please try again later");
+	test_pass(&w, 6 * NB_SEC);
+	expect(login(&c, "h", w.seed.keys[0].key), 0, "");
+	/* A known peer is not concerned. */
+	assert_int_equal(login(&c, "h", wrong)->status, 0);
+	hang_up(&c);
+	test_world_end(&w);
+}
+
 static void bad_envelopes(void **state)
 {
 	struct proto_envelope env = { 0 };
@@ -643,6 +664,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_client_registers_syncs_and_leaves), cmocka_unit_test(registration_refusals),
+		cmocka_unit_test(guessing_is_slowed_down),
 		cmocka_unit_test(bad_envelopes), cmocka_unit_test(strangers_are_told),
 		cmocka_unit_test(deletion_says_farewell), cmocka_unit_test(the_newer_stream_wins),
 		cmocka_unit_test(nothing_unsaved_is_sent), cmocka_unit_test(credentials_are_renewed),

@@ -348,6 +348,48 @@ def test_token_rate_limit_by_environment(tmp_path, monkeypatch):
     s.stop()
 
 
+# ---- a client that others wrote
+
+def test_the_python_client(server, peer):
+    """`netbird` from PyPI: its calls work, and its models accept what comes back."""
+    from netbird import APIClient, exceptions, models
+    c = APIClient(f"http://127.0.0.1:{server.port}", server.token)
+    assert c.instance.get_status() == {"setup_required": False}
+    assert c.instance.get_version()["management_current_version"] == "0.77.1"
+    group = models.Group.model_validate(c.groups.create(models.GroupCreate(name="py")))
+    key = c.setup_keys.create(models.SetupKeyCreate(name="py", type="reusable", expires_in=86400, auto_groups=[group.id]))
+    models.SetupKey.model_validate(key)
+    a = peer("py-peer")
+    a.login(key["key"])
+    mine = models.Peer.model_validate(c.peers.list(name="py-peer")[0])
+    assert len(mine.groups) == 2
+    assert c.groups.get(group.id)["peers"] == [{"id": mine.id, "name": "py-peer"}]
+    policy = c.policies.create(models.PolicyCreate(name="py", rules=[models.PolicyRule(
+        name="py", action="accept", protocol="udp", ports=["53"], sources=[group.id], destinations=[group.id])]))
+    models.Policy.model_validate(policy)
+    assert policy["id"] in {p["id"] for p in c.policies.list()}
+    with pytest.raises(exceptions.NetBirdAPIError) as refusal:
+        c.groups.delete(group.id)
+    assert refusal.value.status_code == 400
+    c.policies.delete(policy["id"])
+    assert c.setup_keys.update(key["id"], models.SetupKeyUpdate(revoked=True, auto_groups=[]))["state"] == "revoked"
+    c.setup_keys.delete(key["id"])
+    c.peers.delete(mine.id)
+    c.groups.delete(group.id)
+    with pytest.raises(exceptions.NetBirdNotFoundError):
+        c.groups.get(group.id)
+    for user in c.users.list():
+        models.User.model_validate(user)
+    assert c.users.get_current()["role"] == "owner"
+    token = c.tokens.create(server.owner, models.TokenCreate(name="py", expires_in=3))
+    c.tokens.delete(server.owner, token["personal_access_token"]["id"])
+    models.Account.model_validate(c.accounts.list()[0])
+    for event in c.events.get_audit_events():
+        models.AuditEvent.model_validate(event)
+    with pytest.raises(exceptions.NetBirdAuthenticationError):
+        APIClient(f"http://127.0.0.1:{server.port}", "nbp_wrong").groups.list()
+
+
 # ---- nothing that was answered is lost
 
 def test_acknowledged_changes_survive_kills(tmp_path):

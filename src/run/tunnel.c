@@ -20,6 +20,8 @@
 
 #define BATCH OS_DGRAM_BATCH
 #define COMMANDS 1024
+#define COMMAND_WAITS 2000	/* of COMMAND_WAIT_US: one second in all */
+#define COMMAND_WAIT_US 500
 #define SLOTS 256
 #define TURN_SERVERS 16
 #define STATS_WAITING 8
@@ -759,13 +761,24 @@ int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg)
 	return 0;
 }
 
+static bool commands_full(struct run_tunnel *t, unsigned head)
+{
+	return head - atomic_load_explicit(&t->command_tail, memory_order_acquire) == COMMANDS;
+}
+
+/* A large network map is thousands of commands at once, and none of them may be lost: the control thread
+ * waits a little for the other side to take some. Datagrams are sent again by whoever wants an answer. */
 static int command_put(struct run_tunnel *t, struct command *c)
 {
 	unsigned head = atomic_load_explicit(&t->command_head, memory_order_relaxed);
+	bool droppable = c->kind == CMD_SEND || c->kind == CMD_DELIVER || c->kind == CMD_STATS;
 
-	if (head - atomic_load_explicit(&t->command_tail, memory_order_acquire) == COMMANDS) {
-		command_free(c, command_extra(c));
-		return NB_E_AGAIN;
+	for (unsigned waits = 0; commands_full(t, head); waits++) {
+		if (droppable || waits == COMMAND_WAITS) {
+			command_free(c, command_extra(c));
+			return NB_E_AGAIN;
+		}
+		usleep(COMMAND_WAIT_US);
 	}
 	atomic_store_explicit(&t->commands[head % COMMANDS], c, memory_order_relaxed);
 	atomic_store_explicit(&t->command_head, head + 1, memory_order_release);

@@ -33,7 +33,8 @@ uint16_t run_tunnel_port(const struct run_tunnel *t);
 int run_tunnel_fd(const struct run_tunnel *t);
 
 /* --- commands ---
- * Each returns 0, NB_E_NOMEM, or NB_E_AGAIN when the ring is full (try after the next poll). They act in order. */
+ * Each returns 0, NB_E_NOMEM, or NB_E_AGAIN when the ring is full: at once for datagrams and run_tunnel_stats, after
+ * a second of waiting for the others. They act in order. */
 
 struct run_tunnel_peer {
 	uint8_t key[NB_KEY_LEN];

@@ -187,7 +187,7 @@ static const struct option_row rows[] = {
 	{ "cert-file", BOTH, "FILE", set_cert, "TLS certificate chain (PEM); read again when it changes" },
 	{ "cert-key", BOTH, "FILE", set_key, "its private key" },
 	{ "key-file", BOTH, "FILE", set_key, NULL },
-	{ "user", BOTH, "NAME", set_user, "become this user once the ports are open" },
+	{ "user", BOTH | SETUP, "NAME", set_user, "become this user (default: the data directory's owner)" },
 	{ "dns-domain", BOTH, "NAME", set_dns_domain, "domain of peer names (default netbird.selfhosted)" },
 	{ "turn-listen", SERVER, "ADDR:PORT,...", set_turn_listen, "UDP addresses of STUN and TURN (default :3478)" },
 	{ "turn-secret", SERVER, "TEXT", set_turn_secret, "shared secret of TURN credentials (default: made and kept here)" },

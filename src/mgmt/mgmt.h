@@ -197,6 +197,8 @@ int mgmt_new(struct mgmt **out, const struct mgmt_config *cfg, struct store *sto
 	     struct nb_wall wall, struct mgmt_error *e);
 /* Write last-seen times and free. Every connection that served it must be gone. NULL is allowed. */
 void mgmt_free(struct mgmt *m);
+/* End every stream (UNAVAILABLE), so that peers reconnect soon; for a shutdown. */
+void mgmt_stop(struct mgmt *m);
 /* The time: set it before mgmt_run and store_poll. */
 void mgmt_clock(struct mgmt *m, struct nb_time now, struct nb_wall wall);
 /* Ask cfg.clock for it: call first in every handler that did not come through mgmt_grpc (REST). */

@@ -776,6 +776,20 @@ void mgmt_stream_end(struct mgmt_peer *p, bool farewell)
 	end_sync(p, farewell);
 }
 
+/* on_end comes later, so the lists hold still. */
+void mgmt_stop(struct mgmt *m)
+{
+	nb_list_each(node, &m->streams)
+		grpc_call_finish(nb_container(node, struct mgmt_stream, node)->call, GRPC_UNAVAILABLE,
+				 "the management server is shutting down");
+	for (size_t i = 0; i < m->accounts.n; i++) {
+		struct mgmt_account *a = (struct mgmt_account *)m->accounts.v[i];
+
+		for (size_t k = 0; k < a->t[T_PEER].n; k++)
+			end_job((struct mgmt_peer *)a->t[T_PEER].v[k]);
+	}
+}
+
 static void on_stream_end(struct grpc_call *call, void *user, const struct grpc_result *result)
 {
 	struct mgmt_stream *s = user;

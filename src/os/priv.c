@@ -24,23 +24,54 @@ static int become(uid_t uid, gid_t gid, const char *name)
 	return 0;
 }
 
-int os_become_user(const char *name)
+/* A user by name or number; *known NULL: a number without an entry. */
+static int find_user(const char *name, uid_t *uid, gid_t *gid, const char **known)
 {
 	struct passwd *pw = getpwnam(name);
 	char *end = NULL;
 	unsigned long n;
 
+	*known = NULL;
 	if (!pw) {
 		n = strtoul(name, &end, 10);
 		if (!*name || *end || n > 0x7fffffff)
 			return os_fail(ENOENT);
-		pw = getpwuid((uid_t)n);
-		if (!pw)
-			return getuid() == n ? 0 : become((uid_t)n, (gid_t)n, NULL);
+		*uid = (uid_t)n;
+		*gid = (gid_t)n;
+		pw = getpwuid(*uid);
 	}
-	if (getuid() != 0 && getuid() == pw->pw_uid)
+	if (pw) {
+		*uid = pw->pw_uid;
+		*gid = pw->pw_gid;
+		*known = pw->pw_name;
+	}
+	return 0;
+}
+
+int os_become_user(const char *name)
+{
+	const char *known;
+	uid_t uid;
+	gid_t gid;
+	int r = find_user(name, &uid, &gid, &known);
+
+	if (r)
+		return r;
+	if (getuid() == uid && (getuid() != 0 || !known))
 		return 0;
-	return become(pw->pw_uid, pw->pw_gid, pw->pw_name);
+	return become(uid, gid, known);
+}
+
+int os_give_dir(const char *dir, const char *name)
+{
+	const char *known;
+	uid_t uid;
+	gid_t gid;
+	int r = find_user(name, &uid, &gid, &known);
+
+	if (r)
+		return r;
+	return chown(dir, uid, gid) ? os_fail(errno) : 0;
 }
 
 int os_become_owner(const char *dir)

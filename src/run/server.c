@@ -313,7 +313,7 @@ static int open_listeners(struct server *s)
 	return 0;
 }
 
-static int drop_privileges(struct server *s)
+static int drop_privileges(struct server *s, bool serving)
 {
 	int rc;
 
@@ -328,7 +328,7 @@ static int drop_privileges(struct server *s)
 	rc = s->cfg.data_dir ? os_become_owner(s->cfg.data_dir) : 0;
 	if (rc < 0)
 		return complain(s, "cannot become the data directory's owner: give --user or start as that user");
-	if (rc == 0 && geteuid() == 0)
+	if (rc == 0 && geteuid() == 0 && serving)
 		nb_warn("running as root: give --user, or a data directory owned by another user, to give that up");
 	return 0;
 }
@@ -339,16 +339,23 @@ static int open_store(struct server *s, bool serving)
 	struct mgmt_error e = { 0 };
 	char why[NBC_TLS_WHY] = "";
 
+	bool fresh = access(s->cfg.data_dir, F_OK) != 0;
+
 	if (os_mkdir_p(s->cfg.data_dir, 0700)) {
 		fprintf(stderr, "%s: cannot make the data directory %s: %s: name another with --data-dir\n", s->cfg.name,
 			s->cfg.data_dir, os_why());
 		return 1;
 	}
+	if (fresh && s->cfg.user && geteuid() == 0 && os_give_dir(s->cfg.data_dir, s->cfg.user)) {
+		fprintf(stderr, "%s: cannot give %s to user %s: %s: check --user\n", s->cfg.name, s->cfg.data_dir, s->cfg.user,
+			os_why());
+		return 1;
+	}
+	if (drop_privileges(s, serving))
+		return 1;
 	if (serving) {
 		sc.wake = store_wake;
 		sc.wake_arg = s;
-		if (drop_privileges(s))
-			return 1;
 	}
 	if (store_open(&s->store, &sc, why, sizeof(why)))
 		return complain(s, why);
@@ -418,6 +425,8 @@ static void on_stop(void *arg, int signum)
 	nb_info("stopping");
 	if (s->signal)
 		signal_server_stop(s->signal);
+	if (s->mgmt)
+		mgmt_stop(s->mgmt);
 	s->draining = s->n_listeners;
 	for (size_t i = 0; i < s->n_listeners; i++)
 		run_listener_shutdown(s->listeners[i], GRACE_NS, on_drained, s);
@@ -479,7 +488,7 @@ static int serve(struct server *s)
 {
 	if (open_listeners(s) || find_host(s))
 		return 1;
-	if (s->cfg.management ? start_management(s) : drop_privileges(s))
+	if (s->cfg.management ? start_management(s) : drop_privileges(s, true))
 		return 1;
 	if (s->cfg.signal && start_signal(s))
 		return 1;

@@ -464,3 +464,23 @@ def test_stop_and_start_keeps_streams_coming(pb, tmp_path):
     assert next(p.sync()).NetworkMap.Serial >= 1
     p.close()
     server.stop()
+
+
+def test_root_is_given_up(tmp_path):
+    """A fresh data directory goes to --user; later starts take its owner without being told."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    os.chmod(tmp_path, 0o755)
+    for p in list(tmp_path.parents)[:2]:
+        os.chmod(p, 0o755)
+    server = Server(str(tmp_path / "data"))
+    server.stop()
+    subprocess.run(["chown", "-R", "nobody", server.dir], check=True)
+    server.start()
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    assert re.search(r"^Uid:\s+65534\s+65534\s+65534", status, re.M)
+    server.stop()
+    other = str(tmp_path / "fresh")
+    subprocess.run([NESTBOX, "server", "setup", "--user", "nobody", "--data-dir", other, "--email", "a@b.c",
+                    "--name", "A"], env={**os.environ, "NB_PASSWORD": PASSWORD}, check=True, capture_output=True)
+    assert {p.stat().st_uid for p in Path(other).iterdir()} == {65534}

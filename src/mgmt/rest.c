@@ -187,6 +187,10 @@ static void settled(void *arg, int err)
 
 static void finish(struct mgmt_rest_req *q, int status, json_t *answer)
 {
+	if (q->short_of_memory) {
+		json_decref(answer);
+		answer = NULL;
+	}
 	q->status = status;
 	q->answer = answer;
 	mgmt_after_commit(q->m, settled, q);

@@ -15,7 +15,7 @@ static json_t *key_json(struct mgmt_rest_req *q, const struct mgmt_key *k, const
 
 	return json_pack("{s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:I, s:I, s:b}",
 			 "allow_extra_dns_labels", r->allow_extra_dns_labels,
-			 "auto_groups", mgmt_rest_ids(r->auto_groups, r->n_auto_groups),
+			 "auto_groups", mgmt_rest_ids(q, r->auto_groups, r->n_auto_groups),
 			 "ephemeral", r->ephemeral,
 			 "expires", mgmt_rest_time(r->expires),
 			 "id", mgmt_rest_text(r->id),
@@ -43,7 +43,7 @@ void mgmt_rest_keys(struct web_call *call, void *arg)
 	out = json_array();
 	mgmt_account_lists(q->who.account, &l);
 	for (size_t i = 0; i < l.n_keys; i++)
-		json_array_append_new(out, key_json(q, l.keys[i], NULL));
+		mgmt_rest_add(q, out, key_json(q, l.keys[i], NULL));
 	mgmt_rest_ok(q, out);
 }
 
@@ -143,12 +143,12 @@ static json_t *group_json(struct mgmt_rest_req *q, enum mgmt_rest_view view, con
 		const mgmt_peer_rec *p = g->peers[i]->rec;
 
 		if (mgmt_rest_sees(q, view, g->peers[i]))
-			json_array_append_new(peers, json_pack("{s:o, s:o}", "id", mgmt_rest_text(p->id), "name",
+			mgmt_rest_add(q, peers, json_pack("{s:o, s:o}", "id", mgmt_rest_text(p->id), "name",
 							       mgmt_rest_text(p->name)));
 	}
 	n = json_array_size(peers);
 	for (size_t i = 0; i < r->n_resources; i++)
-		json_array_append_new(resources, mgmt_rest_resource_json(r->resources[i]));
+		mgmt_rest_add(q, resources, mgmt_rest_resource_json(r->resources[i]));
 	if (!n) {
 		json_decref(peers);
 		peers = json_null();
@@ -196,7 +196,7 @@ void mgmt_rest_groups(struct web_call *call, void *arg)
 	mgmt_account_lists(q->who.account, &l);
 	for (size_t i = 0; i < l.n_groups; i++)
 		if (!g || g == l.groups[i])
-			json_array_append_new(out, group_json(q, view, l.groups[i]));
+			mgmt_rest_add(q, out, group_json(q, view, l.groups[i]));
 	mgmt_rest_ok(q, out);
 }
 
@@ -289,15 +289,15 @@ void mgmt_rest_group_delete(struct web_call *call, void *arg)
 
 /* ---- policies */
 
-static json_t *rule_groups(const struct mgmt_account *a, char *const *ids, size_t n)
+static json_t *rule_groups(struct mgmt_rest_req *q, char *const *ids, size_t n)
 {
 	json_t *out = json_array();
 
 	for (size_t i = 0; i < n; i++) {
-		const struct mgmt_group *g = mgmt_group_get(a, ids[i]);
+		const struct mgmt_group *g = mgmt_group_get(q->who.account, ids[i]);
 
 		if (g)
-			json_array_append_new(out, mgmt_rest_group_minimum(g));
+			mgmt_rest_add(q, out, mgmt_rest_group_minimum(g));
 	}
 	if (json_array_size(out))
 		return out;
@@ -305,69 +305,75 @@ static json_t *rule_groups(const struct mgmt_account *a, char *const *ids, size_
 	return json_null();
 }
 
-static json_t *rule_ports(const mgmt_rule_rec *r)
+static json_t *rule_ports(struct mgmt_rest_req *q, const mgmt_rule_rec *r)
 {
-	json_t *out = r->n_ports ? json_array() : NULL;
+	json_t *out = mgmt_rest_optional(q, r->n_ports, json_array());
 
 	for (size_t i = 0; i < r->n_ports; i++) {
 		char text[16];
 
 		snprintf(text, sizeof(text), "%u", r->ports[i]);
-		json_array_append_new(out, json_string(text));
+		mgmt_rest_add(q, out, json_string(text));
 	}
 	return out;
 }
 
-static json_t *rule_ranges(const mgmt_rule_rec *r)
+static json_t *rule_ranges(struct mgmt_rest_req *q, const mgmt_rule_rec *r)
 {
-	json_t *out = r->n_port_ranges ? json_array() : NULL;
+	json_t *out = mgmt_rest_optional(q, r->n_port_ranges, json_array());
 
 	for (size_t i = 0; i < r->n_port_ranges; i++)
-		json_array_append_new(out, json_pack("{s:I, s:I}", "end", (json_int_t)r->port_ranges[i]->end, "start",
+		mgmt_rest_add(q, out, json_pack("{s:I, s:I}", "end", (json_int_t)r->port_ranges[i]->end, "start",
 						     (json_int_t)r->port_ranges[i]->start));
 	return out;
 }
 
-static json_t *rule_authorized(const mgmt_rule_rec *r)
+static json_t *rule_authorized(struct mgmt_rest_req *q, const mgmt_rule_rec *r)
 {
-	json_t *out = r->n_authorized_groups ? json_object() : NULL;
+	json_t *out = mgmt_rest_optional(q, r->n_authorized_groups, json_object());
 
 	for (size_t i = 0; i < r->n_authorized_groups; i++)
-		json_object_set_new(out, mgmt_str(r->authorized_groups[i]->group),
-				    mgmt_rest_ids(r->authorized_groups[i]->users, r->authorized_groups[i]->n_users));
+		if (json_object_set_new(out, mgmt_str(r->authorized_groups[i]->group),
+					mgmt_rest_ids(q, r->authorized_groups[i]->users,
+						      r->authorized_groups[i]->n_users)))
+			q->short_of_memory = true;
 	return out;
 }
 
-static json_t *rule_json(const struct mgmt_account *a, const mgmt_rule_rec *r)
+static json_t *resource(struct mgmt_rest_req *q, const Nestbox__ResourceRef *r)
+{
+	return r ? mgmt_rest_optional(q, true, mgmt_rest_resource_json(r)) : NULL;
+}
+
+static json_t *rule_json(struct mgmt_rest_req *q, const mgmt_rule_rec *r)
 {
 	return json_pack("{s:s, s:o*, s:b, s:o, s:o*, s:o, s:b, s:o, s:o, s:o*, s:o*, s:o, s:o*, s:o}",
 			 "action", r->drop ? "drop" : "accept",
-			 "authorized_groups", rule_authorized(r),
+			 "authorized_groups", rule_authorized(q, r),
 			 "bidirectional", r->bidirectional,
 			 "description", mgmt_rest_text(r->description),
-			 "destinationResource",
-			 r->destination_resource ? mgmt_rest_resource_json(r->destination_resource) : NULL,
-			 "destinations", rule_groups(a, r->destinations, r->n_destinations),
+			 "destinationResource", resource(q, r->destination_resource),
+			 "destinations", rule_groups(q, r->destinations, r->n_destinations),
 			 "enabled", r->enabled,
 			 "id", mgmt_rest_text(r->id),
 			 "name", mgmt_rest_text(r->name),
-			 "port_ranges", rule_ranges(r),
-			 "ports", rule_ports(r),
+			 "port_ranges", rule_ranges(q, r),
+			 "ports", rule_ports(q, r),
 			 "protocol", mgmt_rest_text(r->protocol),
-			 "sourceResource", r->source_resource ? mgmt_rest_resource_json(r->source_resource) : NULL,
-			 "sources", rule_groups(a, r->sources, r->n_sources));
+			 "sourceResource", resource(q, r->source_resource),
+			 "sources", rule_groups(q, r->sources, r->n_sources));
 }
 
-static json_t *policy_json(const struct mgmt_policy *p)
+static json_t *policy_json(struct mgmt_rest_req *q, const struct mgmt_policy *p)
 {
 	const mgmt_policy_rec *r = p->rec;
 	json_t *rules = json_array();
 
 	for (size_t i = 0; i < r->n_rules; i++)
-		json_array_append_new(rules, rule_json(p->account, r->rules[i]));
+		mgmt_rest_add(q, rules, rule_json(q, r->rules[i]));
 	return json_pack("{s:o, s:b, s:o, s:o, s:o, s:o}", "description", mgmt_rest_text(r->description), "enabled",
 			 r->enabled, "id", mgmt_rest_text(r->id), "name", mgmt_rest_text(r->name), "rules", rules,
-			 "source_posture_checks", mgmt_rest_ids_or_null(r->posture_checks, r->n_posture_checks));
+			 "source_posture_checks", mgmt_rest_ids_or_null(q, r->posture_checks, r->n_posture_checks));
 }
 
 static bool may_read_policies(struct mgmt_rest_req *q)
@@ -388,7 +394,7 @@ void mgmt_rest_policies(struct web_call *call, void *arg)
 	out = json_array();
 	mgmt_account_lists(q->who.account, &l);
 	for (size_t i = 0; i < l.n_policies; i++)
-		json_array_append_new(out, policy_json(l.policies[i]));
+		mgmt_rest_add(q, out, policy_json(q, l.policies[i]));
 	mgmt_rest_ok(q, out);
 }
 
@@ -401,7 +407,7 @@ void mgmt_rest_policy(struct web_call *call, void *arg)
 	if (!may_read_policies(q))
 		return;
 	if (p)
-		mgmt_rest_ok(q, policy_json(p));
+		mgmt_rest_ok(q, policy_json(q, p));
 	else
 		mgmt_rest_refuse(q, MGMT_NOT_FOUND, "policy: %s not found", web_param(call, "id"));
 }
@@ -574,7 +580,7 @@ static void answer_policy(struct mgmt_rest_req *q, const struct mgmt_policy *p)
 {
 	/* Expanding the groups takes the right to read them, as stock. */
 	if (mgmt_rest_permit(q, MGMT_MOD_GROUPS, MGMT_OP_READ))
-		mgmt_rest_ok(q, policy_json(p));
+		mgmt_rest_ok(q, policy_json(q, p));
 }
 
 void mgmt_rest_policy_post(struct web_call *call, void *arg)

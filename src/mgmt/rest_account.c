@@ -70,15 +70,15 @@ void mgmt_rest_free(struct mgmt_rest *r)
 	free(r);
 }
 
-static json_t *setup_json(const struct setup_job *job, const struct mgmt_setup_result *res)
+static json_t *setup_json(struct mgmt_rest_req *q, const struct setup_job *job, const struct mgmt_setup_result *res)
 {
 	json_t *keys = json_array();
 
 	for (int i = 0; i < 2; i++)
-		json_array_append_new(keys, json_pack("{s:s, s:s, s:s}", "key", res->keys[i].key, "name",
+		mgmt_rest_add(q, keys, json_pack("{s:s, s:s, s:s}", "key", res->keys[i].key, "name",
 						      res->keys[i].name, "type", res->keys[i].type));
 	return json_pack("{s:o, s:o*, s:o, s:s}", "email", mgmt_rest_text(job->email), "personal_access_token",
-			 *res->pat ? json_string(res->pat) : NULL, "setup_keys", keys, "user_id", res->user_id);
+			 mgmt_rest_optional(q, *res->pat, json_string(res->pat)), "setup_keys", keys, "user_id", res->user_id);
 }
 
 static void setup_finish(struct setup_job *job)
@@ -95,7 +95,7 @@ static void setup_finish(struct setup_job *job)
 		mgmt_rest_fail(q);
 	} else {
 		web_set_header(q->call, "cache-control", "no-store");
-		mgmt_rest_ok(q, setup_json(job, &res));
+		mgmt_rest_ok(q, setup_json(q, job, &res));
 		nb_wipe(&res, sizeof(res));
 	}
 }
@@ -191,7 +191,7 @@ static json_t *extra_json(const mgmt_settings_rec *s)
 			 "peer_approval_enabled", s->peer_approval, "user_approval_required", s->user_approval_required);
 }
 
-static json_t *settings_json(const mgmt_account_rec *a)
+static json_t *settings_json(struct mgmt_rest_req *q, const mgmt_account_rec *a)
 {
 	const mgmt_settings_rec *s = a->settings;
 
@@ -204,8 +204,8 @@ static json_t *settings_json(const mgmt_account_rec *a)
 			 "embedded_idp_enabled", 1,
 			 "extra", extra_json(s),
 			 "groups_propagation_enabled", s->groups_propagation,
-			 "ipv6_enabled_groups", mgmt_rest_ids_or_null(s->ipv6_groups, s->n_ipv6_groups),
-			 "jwt_allow_groups", mgmt_rest_ids(s->jwt_allow_groups, s->n_jwt_allow_groups),
+			 "ipv6_enabled_groups", mgmt_rest_ids_or_null(q, s->ipv6_groups, s->n_ipv6_groups),
+			 "jwt_allow_groups", mgmt_rest_ids(q, s->jwt_allow_groups, s->n_jwt_allow_groups),
 			 "jwt_groups_claim_name", mgmt_rest_text(s->jwt_groups_claim),
 			 "jwt_groups_enabled", s->jwt_groups_enabled,
 			 "lazy_connection_enabled", s->lazy_connection,
@@ -215,7 +215,7 @@ static json_t *settings_json(const mgmt_account_rec *a)
 			 "network_range", mgmt_rest_text(a->net),
 			 "network_range_v6", mgmt_rest_text(a->net_v6),
 			 "peer_expose_enabled", s->peer_expose_enabled,
-			 "peer_expose_groups", mgmt_rest_ids_or_null(s->peer_expose_groups, s->n_peer_expose_groups),
+			 "peer_expose_groups", mgmt_rest_ids_or_null(q, s->peer_expose_groups, s->n_peer_expose_groups),
 			 "peer_inactivity_expiration", (json_int_t)(s->inactivity_expiration / NB_SEC),
 			 "peer_inactivity_expiration_enabled", s->inactivity_expiration_enabled,
 			 "peer_login_expiration", (json_int_t)(s->login_expiration / NB_SEC),
@@ -224,9 +224,9 @@ static json_t *settings_json(const mgmt_account_rec *a)
 			 "routing_peer_dns_resolution_enabled", s->routing_peer_dns_resolution);
 }
 
-static json_t *account_json(const struct mgmt_account *acc)
+static json_t *account_json(struct mgmt_rest_req *q)
 {
-	const mgmt_account_rec *a = mgmt_account_record(acc);
+	const mgmt_account_rec *a = mgmt_account_record(q->who.account);
 
 	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:{s:b, s:b}, s:o}",
 			 "created_at", mgmt_rest_time(a->created),
@@ -237,7 +237,7 @@ static json_t *account_json(const struct mgmt_account *acc)
 			 "onboarding",
 				"onboarding_flow_pending", a->onboarding_flow_pending,
 				"signup_form_pending", a->signup_form_pending,
-			 "settings", settings_json(a));
+			 "settings", settings_json(q, a));
 }
 
 void mgmt_rest_accounts(struct web_call *call, void *arg)
@@ -247,7 +247,7 @@ void mgmt_rest_accounts(struct web_call *call, void *arg)
 	(void)arg;
 	if (mgmt_rest_permit(q, MGMT_MOD_ACCOUNTS, MGMT_OP_READ) &&
 	    mgmt_rest_permit(q, MGMT_MOD_SETTINGS, MGMT_OP_READ))
-		mgmt_rest_ok(q, json_pack("[o]", account_json(q->who.account)));
+		mgmt_rest_ok(q, json_pack("[o]", account_json(q)));
 }
 
 /* "latest", "disabled", "" or x.y.z with an optional v and suffix. */
@@ -413,7 +413,7 @@ void mgmt_rest_account_put(struct web_call *call, void *arg)
 	    (onboarding.given && mgmt_onboarding_update(&q->who, onboarding.flow, onboarding.signup, &q->e)))
 		mgmt_rest_fail(q);
 	else
-		mgmt_rest_ok(q, account_json(q->who.account));
+		mgmt_rest_ok(q, account_json(q));
 }
 
 void mgmt_rest_dns_settings(struct web_call *call, void *arg)
@@ -424,7 +424,7 @@ void mgmt_rest_dns_settings(struct web_call *call, void *arg)
 	(void)arg;
 	if (mgmt_rest_permit(q, MGMT_MOD_DNS, MGMT_OP_READ))
 		mgmt_rest_ok(q, json_pack("{s:o}", "disabled_management_groups",
-					  mgmt_rest_ids(a->dns_disabled_groups, a->n_dns_disabled_groups)));
+					  mgmt_rest_ids(q, a->dns_disabled_groups, a->n_dns_disabled_groups)));
 }
 
 /* ---- users */
@@ -460,7 +460,7 @@ static const struct {
 	{ "users", MGMT_MOD_USERS },
 };
 
-static json_t *permissions_json(const struct mgmt_user *u)
+static json_t *permissions_json(struct mgmt_rest_req *q, const struct mgmt_user *u)
 {
 	const char *role = mgmt_str(u->rec->role);
 	bool billing = strcmp(role, "billing_admin") == 0, plain = billing || strcmp(role, "user") == 0;
@@ -470,12 +470,13 @@ static json_t *permissions_json(const struct mgmt_user *u)
 	for (size_t i = 0; i < sizeof(modules) / sizeof(*modules) && !billing; i++) {
 		enum mgmt_module mod = modules[i].grants_like;
 
-		json_object_set_new(list, modules[i].name,
-				    json_pack("{s:b, s:b, s:b, s:b}", "create",
-					      mgmt_role_grants(role, mod, MGMT_OP_CREATE), "delete",
-					      mgmt_role_grants(role, mod, MGMT_OP_DELETE), "read",
-					      mgmt_role_grants(role, mod, MGMT_OP_READ), "update",
-					      mgmt_role_grants(role, mod, MGMT_OP_UPDATE)));
+		if (json_object_set_new(list, modules[i].name,
+					json_pack("{s:b, s:b, s:b, s:b}", "create",
+						  mgmt_role_grants(role, mod, MGMT_OP_CREATE), "delete",
+						  mgmt_role_grants(role, mod, MGMT_OP_DELETE), "read",
+						  mgmt_role_grants(role, mod, MGMT_OP_READ), "update",
+						  mgmt_role_grants(role, mod, MGMT_OP_UPDATE))))
+			q->short_of_memory = true;
 	}
 	return json_pack("{s:b, s:o}", "is_restricted",
 			 plain && u->account->rec->settings->regular_users_view_blocked, "modules", list);
@@ -486,10 +487,10 @@ static json_t *user_json(struct mgmt_rest_req *q, const struct mgmt_user *u, boo
 	const mgmt_user_rec *r = u->rec;
 
 	return json_pack("{s:o, s:o, s:o, s:o*, s:b, s:b, s:b, s:o, s:o, s:o, s:b, s:o*, s:o, s:s}",
-			 "auto_groups", mgmt_rest_ids(r->auto_groups, r->n_auto_groups),
+			 "auto_groups", mgmt_rest_ids(q, r->auto_groups, r->n_auto_groups),
 			 "email", mgmt_rest_text(r->email),
 			 "id", mgmt_rest_text(r->id),
-			 "idp_id", r->local ? json_string("local") : NULL,
+			 "idp_id", mgmt_rest_optional(q, r->local, json_string("local")),
 			 "is_blocked", r->blocked,
 			 "is_current", u == q->who.user,
 			 "is_service_user", r->service_user,
@@ -497,7 +498,7 @@ static json_t *user_json(struct mgmt_rest_req *q, const struct mgmt_user *u, boo
 			 "last_login", mgmt_rest_time(r->last_login),
 			 "name", mgmt_rest_text(r->name),
 			 "pending_approval", r->pending_approval,
-			 "permissions", permissions ? permissions_json(u) : NULL,
+			 "permissions", permissions ? mgmt_rest_optional(q, true, permissions_json(q, u)) : NULL,
 			 "role", mgmt_rest_text(r->role),
 			 "status", r->blocked ? "blocked" : "active");
 }
@@ -541,7 +542,7 @@ void mgmt_rest_users(struct web_call *call, void *arg)
 		const mgmt_user_rec *u = l.users[i]->rec;
 
 		if (!u->non_deletable && (all || l.users[i] == q->who.user) && (want == 2 || want == u->service_user))
-			json_array_append_new(out, user_json(q, l.users[i], false));
+			mgmt_rest_add(q, out, user_json(q, l.users[i], false));
 	}
 	mgmt_rest_ok(q, out);
 }
@@ -564,7 +565,7 @@ void mgmt_rest_user_current(struct web_call *call, void *arg)
 
 /* ---- personal access tokens */
 
-static json_t *token_json(const struct mgmt_token *t)
+static json_t *token_json(struct mgmt_rest_req *q, const struct mgmt_token *t)
 {
 	const mgmt_token_rec *r = t->rec;
 
@@ -573,7 +574,7 @@ static json_t *token_json(const struct mgmt_token *t)
 			 "created_by", mgmt_rest_text(r->created_by),
 			 "expiration_date", mgmt_rest_time(r->expires),
 			 "id", mgmt_rest_text(r->id),
-			 "last_used", t->last_used ? mgmt_rest_time(t->last_used) : NULL,
+			 "last_used", mgmt_rest_optional(q, t->last_used, mgmt_rest_time(t->last_used)),
 			 "name", mgmt_rest_text(r->name));
 }
 
@@ -598,7 +599,7 @@ void mgmt_rest_tokens(struct web_call *call, void *arg)
 	mgmt_account_lists(q->who.account, &l);
 	for (size_t i = 0; i < l.n_tokens; i++)
 		if (token_of(l.tokens[i], user))
-			json_array_append_new(out, token_json(l.tokens[i]));
+			mgmt_rest_add(q, out, token_json(q, l.tokens[i]));
 	mgmt_rest_ok(q, out);
 }
 
@@ -614,7 +615,7 @@ void mgmt_rest_token(struct web_call *call, void *arg)
 	else if (!t || !token_of(t, user))
 		mgmt_rest_refuse(q, MGMT_NOT_FOUND, "PAT: %s not found", web_param(call, "id"));
 	else
-		mgmt_rest_ok(q, token_json(t));
+		mgmt_rest_ok(q, token_json(q, t));
 }
 
 void mgmt_rest_token_post(struct web_call *call, void *arg)
@@ -635,7 +636,7 @@ void mgmt_rest_token_post(struct web_call *call, void *arg)
 	if (mgmt_token_create(&q->who, web_param(call, "user"), name, days, &t, plain, &q->e))
 		mgmt_rest_fail(q);
 	else
-		mgmt_rest_ok(q, json_pack("{s:o, s:s}", "personal_access_token", token_json(t), "plain_token", plain));
+		mgmt_rest_ok(q, json_pack("{s:o, s:s}", "personal_access_token", token_json(q, t), "plain_token", plain));
 	nb_wipe(plain, sizeof(plain));
 }
 
@@ -662,13 +663,14 @@ static int by_key(const void *a, const void *b)
 }
 
 /* About a user the reader also learns its e-mail and name. */
-static json_t *meta_json(const struct mgmt_account *a, const mgmt_event_rec *ev)
+static json_t *meta_json(struct mgmt_rest_req *q, const mgmt_event_rec *ev)
 {
-	const struct mgmt_user *target = mgmt_user_get(a, mgmt_str(ev->target));
+	const struct mgmt_user *target = mgmt_user_get(q->who.account, mgmt_str(ev->target));
 	struct mgmt_pair *pairs = calloc(ev->n_meta + 2, sizeof(*pairs));
 	json_t *out = json_object();
 	size_t n = 0;
 
+	q->short_of_memory |= !pairs;
 	for (size_t i = 0; pairs && i < ev->n_meta; i++)
 		pairs[n++] = (struct mgmt_pair){ mgmt_str(ev->meta[i]->key), ev->meta[i]->value };
 	if (pairs && target) {
@@ -678,14 +680,15 @@ static json_t *meta_json(const struct mgmt_account *a, const mgmt_event_rec *ev)
 	if (n)
 		qsort(pairs, n, sizeof(*pairs), by_key);
 	for (size_t i = 0; i < n; i++)
-		json_object_set_new(out, pairs[i].key, mgmt_rest_text(pairs[i].value));
+		if (json_object_set_new(out, pairs[i].key, mgmt_rest_text(pairs[i].value)))
+			q->short_of_memory = true;
 	free(pairs);
 	return out;
 }
 
-static json_t *event_json(const struct mgmt_account *a, const mgmt_event_rec *ev)
+static json_t *event_json(struct mgmt_rest_req *q, const mgmt_event_rec *ev)
 {
-	const struct mgmt_user *by = mgmt_user_get(a, mgmt_str(ev->initiator));
+	const struct mgmt_user *by = mgmt_user_get(q->who.account, mgmt_str(ev->initiator));
 	char id[24];
 
 	snprintf(id, sizeof(id), "%llu", (unsigned long long)ev->id);
@@ -696,7 +699,7 @@ static json_t *event_json(const struct mgmt_account *a, const mgmt_event_rec *ev
 			 "initiator_email", mgmt_rest_text(by ? by->rec->email : ""),
 			 "initiator_id", mgmt_rest_text(ev->initiator),
 			 "initiator_name", mgmt_rest_text(by ? by->rec->name : ""),
-			 "meta", meta_json(a, ev),
+			 "meta", meta_json(q, ev),
 			 "target_id", mgmt_rest_text(ev->target),
 			 "timestamp", mgmt_rest_time(ev->time));
 }
@@ -718,7 +721,7 @@ static void events_read(void *arg, int err, mgmt_event_rec *const *ev, size_t n)
 	}
 	out = json_array();
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(out, event_json(q->who.account, ev[i]));
+		mgmt_rest_add(q, out, event_json(q, ev[i]));
 	mgmt_rest_ok(q, out);
 }
 

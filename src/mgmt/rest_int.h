@@ -41,6 +41,7 @@ struct mgmt_rest_req {
 	struct web_fields f;
 	json_t *answer;
 	int status;
+	bool short_of_memory;		/* a part of the answer is missing: send 500 instead */
 	void (*gone)(struct mgmt_rest_req *q);	/* an asynchronous part's own end; NULL: none */
 	void *job;
 };
@@ -88,10 +89,14 @@ void *mgmt_rest_alloc(struct mgmt_rest_req *q, struct web_fields *f, size_t n);
 json_t *mgmt_rest_text(const char *s);
 /* RFC 3339; 0 is stock's year 1. */
 json_t *mgmt_rest_time(int64_t wall_ns);
+/* Append to a list, or note that memory ran out. */
+void mgmt_rest_add(struct mgmt_rest_req *q, json_t *list, json_t *item);
+/* An optional member: v, but NULL when absent; a failed v is noted. */
+json_t *mgmt_rest_optional(struct mgmt_rest_req *q, bool present, json_t *v);
 /* [] when empty. */
-json_t *mgmt_rest_ids(char *const *list, size_t n);
+json_t *mgmt_rest_ids(struct mgmt_rest_req *q, char *const *list, size_t n);
 /* null when empty. */
-json_t *mgmt_rest_ids_or_null(char *const *list, size_t n);
+json_t *mgmt_rest_ids_or_null(struct mgmt_rest_req *q, char *const *list, size_t n);
 json_t *mgmt_rest_group_minimum(const struct mgmt_group *g);
 json_t *mgmt_rest_resource_json(const Nestbox__ResourceRef *r);
 

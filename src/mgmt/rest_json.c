@@ -109,7 +109,7 @@ json_t *mgmt_rest_text(const char *s)
 
 	if (v)
 		return v;
-	copy = strdup(s);
+	copy = strdup(mgmt_str(s));
 	for (char *c = copy; c && *c; c++)
 		if (*c & 0x80)
 			*c = '?';
@@ -128,18 +128,34 @@ json_t *mgmt_rest_time(int64_t wall_ns)
 	return json_string(text);
 }
 
-json_t *mgmt_rest_ids(char *const *list, size_t n)
+void mgmt_rest_add(struct mgmt_rest_req *q, json_t *list, json_t *item)
+{
+	if (json_array_append_new(list, item))
+		q->short_of_memory = true;
+}
+
+json_t *mgmt_rest_optional(struct mgmt_rest_req *q, bool present, json_t *v)
+{
+	if (present && !v)
+		q->short_of_memory = true;
+	if (present)
+		return v;
+	json_decref(v);
+	return NULL;
+}
+
+json_t *mgmt_rest_ids(struct mgmt_rest_req *q, char *const *list, size_t n)
 {
 	json_t *out = json_array();
 
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(out, mgmt_rest_text(list[i]));
+		mgmt_rest_add(q, out, mgmt_rest_text(list[i]));
 	return out;
 }
 
-json_t *mgmt_rest_ids_or_null(char *const *list, size_t n)
+json_t *mgmt_rest_ids_or_null(struct mgmt_rest_req *q, char *const *list, size_t n)
 {
-	return n ? mgmt_rest_ids(list, n) : json_null();
+	return n ? mgmt_rest_ids(q, list, n) : json_null();
 }
 
 json_t *mgmt_rest_group_minimum(const struct mgmt_group *g)

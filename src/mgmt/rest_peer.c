@@ -24,7 +24,7 @@ static json_t *dns_label(const struct mgmt_peer *p)
 	return mgmt_rest_text(fqdn);
 }
 
-static json_t *extra_labels(const struct mgmt_peer *p)
+static json_t *extra_labels(struct mgmt_rest_req *q, const struct mgmt_peer *p)
 {
 	json_t *out = json_array();
 
@@ -32,7 +32,7 @@ static json_t *extra_labels(const struct mgmt_peer *p)
 		char fqdn[640];
 
 		snprintf(fqdn, sizeof(fqdn), "%s.%s", p->rec->extra_dns_labels[i], mgmt_dns_domain(p->account));
-		json_array_append_new(out, mgmt_rest_text(fqdn));
+		mgmt_rest_add(q, out, mgmt_rest_text(fqdn));
 	}
 	return out;
 }
@@ -65,7 +65,7 @@ static json_t *peer_groups(struct mgmt_rest_req *q, const struct mgmt_peer *p)
 	out = json_array();
 	for (size_t i = 0; i < l.n_groups; i++)
 		if (mgmt_peer_in_group(p, l.groups[i]))
-			json_array_append_new(out, mgmt_rest_group_minimum(l.groups[i]));
+			mgmt_rest_add(q, out, mgmt_rest_group_minimum(l.groups[i]));
 	return out;
 }
 
@@ -97,7 +97,7 @@ static json_t *peer_json(struct mgmt_rest_req *q, const struct mgmt_peer *p, boo
 
 	return json_pack("{s:o*, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:b, s:o, s:I, s:o, s:o, s:o, s:b, s:o, s:o*, s:o,"
 			 " s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:b, s:o, s:o, s:o}",
-			 "accessible_peers_count", in_list ? json_integer(0) : NULL,
+			 "accessible_peers_count", mgmt_rest_optional(q, in_list, json_integer(0)),
 			 "approval_required", 0,
 			 "city_name", mgmt_rest_text(r->city),
 			 "connected", p->connected,
@@ -106,14 +106,14 @@ static json_t *peer_json(struct mgmt_rest_req *q, const struct mgmt_peer *p, boo
 			 "created_at", mgmt_rest_time(r->created),
 			 "dns_label", dns_label(p),
 			 "ephemeral", r->ephemeral,
-			 "extra_dns_labels", extra_labels(p),
+			 "extra_dns_labels", extra_labels(q, p),
 			 "geoname_id", (json_int_t)r->geoname_id,
 			 "groups", peer_groups(q, p),
 			 "hostname", mgmt_rest_text(m->hostname),
 			 "id", mgmt_rest_text(r->id),
 			 "inactivity_expiration_enabled", r->inactivity_expiration,
 			 "ip", address(r->ip),
-			 "ipv6", address(r->ipv6),
+			 "ipv6", mgmt_rest_optional(q, r->ipv6.len == 16, address(r->ipv6)),
 			 "kernel_version", mgmt_rest_text(m->kernelversion),
 			 "last_login", mgmt_rest_time(r->last_login),
 			 "last_seen", last_seen(p),
@@ -129,7 +129,7 @@ static json_t *peer_json(struct mgmt_rest_req *q, const struct mgmt_peer *p, boo
 			 "version", mgmt_rest_text(m->netbirdversion));
 }
 
-static json_t *accessible_json(const struct mgmt_peer *p)
+static json_t *accessible_json(struct mgmt_rest_req *q, const struct mgmt_peer *p)
 {
 	const mgmt_peer_rec *r = p->rec;
 
@@ -141,7 +141,7 @@ static json_t *accessible_json(const struct mgmt_peer *p)
 			 "geoname_id", (json_int_t)r->geoname_id,
 			 "id", mgmt_rest_text(r->id),
 			 "ip", address(r->ip),
-			 "ipv6", address(r->ipv6),
+			 "ipv6", mgmt_rest_optional(q, r->ipv6.len == 16, address(r->ipv6)),
 			 "last_seen", last_seen(p),
 			 "name", mgmt_rest_text(r->name),
 			 "os", mgmt_rest_text(r->meta ? r->meta->os : ""),
@@ -181,7 +181,7 @@ void mgmt_rest_peers(struct web_call *call, void *arg)
 	mgmt_account_lists(q->who.account, &l);
 	for (size_t i = 0; i < l.n_peers; i++)
 		if (mgmt_rest_sees(q, view, l.peers[i]) && wanted(l.peers[i], name, ip))
-			json_array_append_new(out, peer_json(q, l.peers[i], true));
+			mgmt_rest_add(q, out, peer_json(q, l.peers[i], true));
 	mgmt_rest_ok(q, out);
 }
 
@@ -251,10 +251,10 @@ void mgmt_rest_peer_delete(struct web_call *call, void *arg)
 		mgmt_rest_empty(q);
 }
 
-static void append_accessible(json_t *out, struct mgmt_peer **list, size_t n)
+static void append_accessible(struct mgmt_rest_req *q, json_t *out, struct mgmt_peer **list, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(out, accessible_json(list[i]));
+		mgmt_rest_add(q, out, accessible_json(q, list[i]));
 	free(list);
 }
 
@@ -280,8 +280,8 @@ void mgmt_rest_peer_accessible(struct web_call *call, void *arg)
 			mgmt_rest_error(q, 500, "internal server error");
 			return;
 		}
-		append_accessible(out, online, n_online);
-		append_accessible(out, offline, n_offline);
+		append_accessible(q, out, online, n_online);
+		append_accessible(q, out, offline, n_offline);
 	}
 	mgmt_rest_ok(q, out);
 }

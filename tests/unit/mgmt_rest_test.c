@@ -1206,6 +1206,58 @@ static void test_durable(void **state)
 	rest_world_end(&r);
 }
 
+static long alloc_left = -1;
+
+static void *failing_malloc(size_t n)
+{
+	if (alloc_left == 0)
+		return NULL;
+	if (alloc_left > 0)
+		alloc_left--;
+	return malloc(n);
+}
+
+/* When memory runs out anywhere in the making of an answer, it is whole or a 500. */
+static void test_short_of_memory(void **state)
+{
+	static const char *const targets[] = {
+		"/api/peers", "/api/groups", "/api/policies", "/api/setup-keys", "/api/users/current", "/api/accounts",
+		"/api/events", "/api/peers/nobody",
+	};
+	struct rest_world r;
+	struct mgmt_peer *peer[2];
+	char body[512], *whole;
+	int status;
+	long n;
+
+	(void)state;
+	lab(&r, true, peer);
+	snprintf(body, sizeof(body), RULE("\"protocol\":\"netbird-ssh\",\"sources\":[\"%s\"],\"ports\":[\"80\"],"
+		 "\"destinationResource\":{\"id\":\"x\",\"type\":\"peer\"},\"authorized_groups\":{\"%s\":[\"root\"]}"),
+		 mgmt_group_all(r.w.a)->rec->id, mgmt_group_all(r.w.a)->rec->id);
+	assert_int_equal(rest_go(&r, "POST", "/api/policies", body), 200);
+	assert_int_equal(rest_go(&r, "POST", "/api/groups", "{\"name\":\"g\",\"resources\":[{\"id\":\"r\",\"type\":"
+				 "\"host\"}]}"), 200);
+	for (size_t i = 0; i < sizeof(targets) / sizeof(*targets); i++) {
+		status = rest_go(&r, "GET", targets[i], NULL);
+		whole = strdup(r.body);
+		json_set_alloc_funcs(failing_malloc, free);
+		for (n = 0; n < 20000; n++) {
+			alloc_left = n;
+			rest_go(&r, "GET", targets[i], NULL);
+			if (r.status != 500 && (r.status != status || strcmp(r.body, whole) != 0))
+				fail_msg("%s, %ld: %d %s", targets[i], n, r.status, r.body);
+			if (alloc_left)
+				break;
+		}
+		alloc_left = -1;
+		json_set_alloc_funcs(malloc, free);
+		assert_in_range(n, 3, 19999);
+		free(whole);
+	}
+	rest_world_end(&r);
+}
+
 static void test_owns(void **state)
 {
 	static const struct {
@@ -1238,7 +1290,7 @@ int main(void)
 		cmocka_unit_test(test_policy_refusals), cmocka_unit_test(test_policies), cmocka_unit_test(test_peers),
 		cmocka_unit_test(test_odd_texts), cmocka_unit_test(test_tokens), cmocka_unit_test(test_account),
 		cmocka_unit_test(test_table), cmocka_unit_test(test_sizes), cmocka_unit_test(test_durable),
-		cmocka_unit_test(test_owns),
+		cmocka_unit_test(test_short_of_memory), cmocka_unit_test(test_owns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -187,8 +187,8 @@ static bool on(const struct run_service *s, const char *name)
 
 typedef void (*quote_fn)(struct nb_buf *out, const char *word);
 
-/* systemd.syntax(7): C escapes in double quotes, % and $ doubled. */
-static void quote_systemd(struct nb_buf *out, const char *word)
+/* systemd.syntax(7): C escapes in double quotes, % doubled; $ too on command lines only. */
+static void quote_unit(struct nb_buf *out, const char *word, bool dollar)
 {
 	bool plain = *word != '\0';
 
@@ -202,7 +202,7 @@ static void quote_systemd(struct nb_buf *out, const char *word)
 	for (; *word; word++) {
 		if (*word == '"' || *word == '\\')
 			nb_buf_printf(out, "\\%c", *word);
-		else if (*word == '%' || *word == '$')
+		else if (*word == '%' || (*word == '$' && dollar))
 			nb_buf_printf(out, "%c%c", *word, *word);
 		else if ((unsigned char)*word < 0x20)
 			nb_buf_printf(out, "\\x%02x", (unsigned char)*word);
@@ -210,6 +210,16 @@ static void quote_systemd(struct nb_buf *out, const char *word)
 			nb_buf_u8(out, (uint8_t)*word);
 	}
 	nb_buf_u8(out, '"');
+}
+
+static void quote_systemd(struct nb_buf *out, const char *word)
+{
+	quote_unit(out, word, true);
+}
+
+static void quote_systemd_value(struct nb_buf *out, const char *word)
+{
+	quote_unit(out, word, false);
 }
 
 static void quote_shell(struct nb_buf *out, const char *word)
@@ -297,7 +307,7 @@ static void environment(const struct run_service *s, struct nb_buf *out, const c
 static void systemd_text(const struct run_service *s, struct nb_buf *out)
 {
 	nb_buf_str(out, "[Unit]\nDescription=NetBird mesh network client\nConditionFileIsExecutable=");
-	quote_systemd(out, s->binary);
+	nb_buf_str(out, s->binary);
 	nb_buf_str(out, "\n\nAfter=network.target syslog.target\nStartLimitInterval=5\nStartLimitBurst=10\n\n[Service]\n"
 		   "ExecStart=");
 	quote_systemd(out, s->binary);
@@ -306,7 +316,7 @@ static void systemd_text(const struct run_service *s, struct nb_buf *out)
 	nb_buf_printf(out, "\n\nStandardOutput=file:/var/log/netbird/%s.out\nStandardError=file:/var/log/netbird/%s.err\n"
 		      "LogsDirectory=netbird\nRestart=always\nRestartSec=120\nEnvironmentFile=-/etc/sysconfig/%s\n\n"
 		      "Environment=SYSTEMD_UNIT=%s\n", s->name, s->name, s->name, s->name);
-	environment(s, out, "Environment=", "\n", quote_systemd, true);
+	environment(s, out, "Environment=", "\n", quote_systemd_value, true);
 	nb_buf_str(out, "\n[Install]\nWantedBy=multi-user.target\n");
 }
 

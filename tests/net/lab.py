@@ -34,6 +34,13 @@ def wait_for(what, limit=10.0, step=0.02):
         time.sleep(step)
 
 
+def rss_kb(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise AssertionError(f"no memory figure of process {pid}")
+
+
 class Lab:
     """Namespaces NAME-lan (bridge), NAME-srv, and one for each agent."""
 
@@ -88,6 +95,9 @@ class Lab:
         self.server = self.spawn("srv", NESTBOX, "server", "--data-dir", self.dir / "srv", "--listen", f"{SERVER_IP}:8080",
                                  "--external-url", URL, *more, log="srv.log")
         wait_for(lambda: self.exec("srv", "curl", "-fs", f"{URL}/api/instance", check=False).returncode == 0)
+
+    def rss_kb(self):
+        return rss_kb(self.server.pid)
 
     def setup(self):
         answer = self.api("POST", "/setup", {"email": "owner@example.com", "password": "Correct-horse-1", "name": "Owner",
@@ -186,7 +196,4 @@ class Agent:
         return self.daemon.pid
 
     def rss_kb(self):
-        for line in Path(f"/proc/{self.pid()}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-        return 0
+        return rss_kb(self.pid())

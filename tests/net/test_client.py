@@ -1,5 +1,6 @@
 """The main job, whole programs: two machines joined by a setup key over our own server, talking through our own
 WireGuard; what happens when peers are deleted, programs killed, keys refused, paths blocked, the link bad."""
+import os
 import subprocess
 import time
 
@@ -74,6 +75,18 @@ def test_status_says_direct(shared):
 def test_memory(shared):
     print(f"RSS: alpha {shared.a.rss_kb()} kB, bravo {shared.b.rss_kb()} kB")
     assert shared.a.rss_kb() < 6 * 1024
+
+
+def test_idle_memory_is_flat(shared):
+    """NB_SOAK=1: an hour. The first minutes' growth (caches, stacks) does not count against it."""
+    hour = bool(os.environ.get("NB_SOAK"))
+    time.sleep(300 if hour else 3)
+    before = [shared.a.rss_kb(), shared.b.rss_kb(), shared.rss_kb()]
+    time.sleep(3600 if hour else 10)
+    after = [shared.a.rss_kb(), shared.b.rss_kb(), shared.rss_kb()]
+    print(f"RSS before {before} kB, after {after} kB (alpha, bravo, server)")
+    assert all(y - x <= 128 for x, y in zip(before, after))
+    assert shared.a.ping(shared.b.ip(), "1")
 
 
 def test_overlay_carries_tcp_and_ipv6(shared):

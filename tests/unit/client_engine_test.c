@@ -1,0 +1,569 @@
+/* client_engine_test.c - network maps in, calls to the driver out: peers appear, change and vanish; maps that
+ * are old, partial, malformed or move us; STUN and TURN servers; the status. No sockets, a fake clock. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "client/engine.h"
+#include "crypto/crypto.h"
+#include "ice/stun.h"
+
+#define MAX 16
+
+struct world {
+	struct client_engine *e;
+	struct client_config cfg;
+	struct nb_time now;
+	uint8_t self[NB_KEY_LEN];
+	/* what the driver would know */
+	uint8_t peers[MAX][NB_KEY_LEN];
+	size_t npeers, sets, removes, ifaces, restarts, events, lookups, turn_on, turn_off, offers, candidates;
+	size_t allowed_of_last;
+	unsigned last_lookup;
+	char last_host[64];
+	uint8_t dgram[2048];
+	size_t ndgram, dgrams;
+	struct nb_endpoint dgram_to;
+	struct nb_prefix v4, v6;
+	int iface_error;
+};
+
+static int op_iface(void *arg, const struct nb_prefix *v4, const struct nb_prefix *v6, int mtu)
+{
+	struct world *w = arg;
+
+	assert_int_equal(mtu, 1280);
+	w->ifaces++;
+	w->v4 = *v4;
+	memset(&w->v6, 0, sizeof w->v6);
+	if (v6)
+		w->v6 = *v6;
+	return w->iface_error;
+}
+
+static size_t find(struct world *w, const uint8_t *key)
+{
+	for (size_t i = 0; i < w->npeers; i++)
+		if (!memcmp(w->peers[i], key, NB_KEY_LEN))
+			return i;
+	return MAX;
+}
+
+static void op_peer_set(void *arg, const struct client_wg_peer *p)
+{
+	struct world *w = arg;
+
+	w->sets++;
+	w->allowed_of_last = p->nallowed;
+	assert_int_equal(p->keepalive, 25);
+	assert_int_equal(find(w, p->key), MAX);
+	memcpy(w->peers[w->npeers++], p->key, NB_KEY_LEN);
+}
+
+static void op_peer_remove(void *arg, const uint8_t key[NB_KEY_LEN])
+{
+	struct world *w = arg;
+	size_t i = find(w, key);
+
+	assert_true(i < MAX);
+	w->removes++;
+	memmove(w->peers[i], w->peers[--w->npeers], NB_KEY_LEN);
+}
+
+static void op_key(void *arg, const uint8_t key[NB_KEY_LEN])
+{
+	(void)arg;
+	(void)key;
+}
+
+static void op_endpoint(void *arg, const uint8_t key[NB_KEY_LEN], const struct wg_ep *ep, bool handshake)
+{
+	(void)arg;
+	(void)key;
+	(void)ep;
+	(void)handshake;
+}
+
+static void op_deliver(void *arg, const struct wg_ep *from, struct nb_bytes data)
+{
+	(void)arg;
+	(void)from;
+	(void)data;
+}
+
+static void op_turn(void *arg, const struct nb_endpoint *server, bool on)
+{
+	struct world *w = arg;
+
+	(void)server;
+	if (on)
+		w->turn_on++;
+	else
+		w->turn_off++;
+}
+
+static void op_dgram(void *arg, const struct nb_endpoint *to, const struct nb_addr *from, struct nb_bytes data)
+{
+	struct world *w = arg;
+
+	(void)from;
+	w->dgrams++;
+	w->dgram_to = *to;
+	w->ndgram = data.n;
+	memcpy(w->dgram, data.p, data.n);
+}
+
+static void op_signal(void *arg, const uint8_t key[NB_KEY_LEN], const struct client_signal_msg *m)
+{
+	struct world *w = arg;
+
+	assert_true(find(w, key) < MAX);
+	if (m->type == CLIENT_SIGNAL_OFFER)
+		w->offers++;
+	else if (m->type == CLIENT_SIGNAL_CANDIDATE)
+		w->candidates++;
+}
+
+static void op_lookup(void *arg, unsigned id, const char *host, uint16_t port)
+{
+	struct world *w = arg;
+
+	(void)port;
+	w->lookups++;
+	w->last_lookup = id;
+	snprintf(w->last_host, sizeof w->last_host, "%s", host);
+}
+
+static void op_restart(void *arg, const char *why)
+{
+	struct world *w = arg;
+
+	(void)why;
+	w->restarts++;
+}
+
+static void op_changed(void *arg)
+{
+	(void)arg;
+}
+
+static void op_event(void *arg, const char *message)
+{
+	struct world *w = arg;
+
+	assert_string_equal(message, "Network map updated");
+	w->events++;
+}
+
+static const struct client_engine_ops ops = {
+	.iface = op_iface, .peer_set = op_peer_set, .peer_remove = op_peer_remove, .peer_reset = op_key,
+	.peer_endpoint = op_endpoint, .deliver = op_deliver, .turn_server = op_turn, .dgram = op_dgram, .signal = op_signal,
+	.lookup = op_lookup, .restart = op_restart, .changed = op_changed, .event = op_event,
+};
+
+static uint8_t address6[17] = { 0xfd, 1, [15] = 9, [16] = 64 };
+
+static Management__PeerConfig *own(void)
+{
+	static Management__PeerConfig c;
+
+	management__peer_config__init(&c);
+	c.address = (char *)(uintptr_t)"100.64.0.9/16";
+	c.fqdn = (char *)(uintptr_t)"me.netbird.selfhosted";
+	c.has_address_v6 = 1;
+	c.address_v6.data = address6;
+	c.address_v6.len = 17;
+	return &c;
+}
+
+static struct world *setup(void)
+{
+	struct client_engine_config c = { .ops = &ops, .port = 51820, .random = nbc_random };
+	Management__LoginResponse r = MANAGEMENT__LOGIN_RESPONSE__INIT;
+	struct world *w = calloc(1, sizeof *w);
+	uint8_t secret[NB_KEY_LEN];
+	struct nb_addr host;
+
+	nbc_init();
+	w->now.ns = 100 * NB_SEC;
+	client_config_init(&w->cfg, nbc_random, NULL);
+	nbc_keypair(secret, w->self, nbc_random, NULL);
+	c.arg = w;
+	c.cfg = &w->cfg;
+	memcpy(c.public_key, w->self, NB_KEY_LEN);
+	w->e = client_engine_new(&c, w->now);
+	r.peerconfig = own();
+	assert_int_equal(client_engine_login(w->e, &r, w->now), 0);
+	assert_int_equal(nb_addr_parse(&host, "203.0.113.5"), 0);
+	client_engine_hosts(w->e, &host, 1, false, w->now);
+	return w;
+}
+
+static void teardown(struct world *w)
+{
+	client_engine_free(w->e);
+	client_config_fini(&w->cfg);
+	free(w);
+}
+
+/* A map of n peers, numbered from first; text arrays live until the next call. */
+struct map {
+	Management__SyncResponse sync;
+	Management__NetworkMap map;
+	Management__RemotePeerConfig peer[MAX], *list[MAX];
+	char key[MAX][NB_KEY_TEXT_LEN], ip[MAX][32], ip6[MAX][32], *ips[MAX][2];
+};
+
+static void key_of(uint8_t key[NB_KEY_LEN], unsigned number)
+{
+	memset(key, 0, NB_KEY_LEN);
+	key[0] = (uint8_t)number;
+	key[31] = 0x40;
+}
+
+static struct map *make_map(uint64_t serial, unsigned first, size_t n)
+{
+	static struct map m;
+	uint8_t key[NB_KEY_LEN];
+
+	memset(&m, 0, sizeof m);
+	management__sync_response__init(&m.sync);
+	management__network_map__init(&m.map);
+	m.sync.networkmap = &m.map;
+	m.map.has_serial = 1;
+	m.map.serial = serial;
+	m.map.peerconfig = own();
+	m.map.remotepeers = m.list;
+	m.map.n_remotepeers = n;
+	m.map.has_remotepeersisempty = m.map.remotepeersisempty = n == 0;
+	for (size_t i = 0; i < n; i++) {
+		Management__RemotePeerConfig *p = m.list[i] = &m.peer[i];
+
+		management__remote_peer_config__init(p);
+		key_of(key, first + (unsigned)i);
+		nbc_key_format(m.key[i], key);
+		snprintf(m.ip[i], sizeof m.ip[i], "100.64.1.%u/32", first + (unsigned)i);
+		snprintf(m.ip6[i], sizeof m.ip6[i], "fd01::%u/128", first + (unsigned)i);
+		m.ips[i][0] = m.ip[i];
+		m.ips[i][1] = m.ip6[i];
+		p->wgpubkey = m.key[i];
+		p->allowedips = m.ips[i];
+		p->n_allowedips = 2;
+		p->agentversion = (char *)(uintptr_t)"0.77.1";
+		p->fqdn = (char *)(uintptr_t)"peer.netbird.selfhosted";
+	}
+	return &m;
+}
+
+static void sync(struct world *w, struct map *m)
+{
+	client_engine_sync(w->e, &m->sync, w->now);
+}
+
+static void peers_come_and_go(void **state)
+{
+	struct world *w = setup();
+	uint8_t key[NB_KEY_LEN];
+
+	(void)state;
+	assert_int_equal(w->ifaces, 1);
+	assert_int_equal(w->v4.len, 16);
+	assert_int_equal(w->v6.len, 64);
+	sync(w, make_map(5, 1, 3));
+	assert_int_equal(w->npeers, 3);
+	assert_int_equal(w->allowed_of_last, 2);
+	assert_int_equal(w->offers, 3);
+	assert_true(client_engine_has_map(w->e));
+	/* The same map again does nothing but tell. */
+	sync(w, make_map(5, 1, 3));
+	assert_int_equal(w->sets, 3);
+	assert_int_equal(w->removes, 0);
+	/* 1 leaves, 4 comes. */
+	sync(w, make_map(6, 2, 3));
+	assert_int_equal(w->sets, 4);
+	assert_int_equal(w->removes, 1);
+	key_of(key, 1);
+	assert_int_equal(find(w, key), MAX);
+	key_of(key, 4);
+	assert_true(find(w, key) < MAX);
+	sync(w, make_map(7, 0, 0));
+	assert_int_equal(w->npeers, 0);
+	assert_int_equal(w->events, 4);
+	teardown(w);
+}
+
+static void a_changed_peer_is_made_anew(void **state)
+{
+	struct world *w = setup();
+	struct map *m;
+
+	(void)state;
+	sync(w, make_map(1, 1, 2));
+	m = make_map(2, 1, 2);
+	m->peer[1].agentversion = (char *)(uintptr_t)"0.78.0";
+	sync(w, m);
+	assert_int_equal(w->sets, 3);
+	assert_int_equal(w->removes, 1);
+	m = make_map(3, 1, 2);
+	m->peer[1].agentversion = (char *)(uintptr_t)"0.78.0";
+	m->peer[0].n_allowedips = 1;
+	sync(w, m);
+	assert_int_equal(w->sets, 4);
+	assert_int_equal(w->npeers, 2);
+	teardown(w);
+}
+
+static void what_is_no_map_changes_nothing(void **state)
+{
+	struct world *w = setup();
+	struct map *m;
+
+	(void)state;
+	sync(w, make_map(9, 1, 2));
+	/* older */
+	sync(w, make_map(8, 5, 1));
+	assert_int_equal(w->npeers, 2);
+	/* an empty list that is not said to be empty */
+	m = make_map(10, 0, 0);
+	m->map.remotepeersisempty = 0;
+	sync(w, m);
+	assert_int_equal(w->npeers, 2);
+	/* configuration only */
+	m = make_map(11, 0, 0);
+	m->sync.networkmap = NULL;
+	sync(w, m);
+	assert_int_equal(w->npeers, 2);
+	/* another kind of map */
+	m = make_map(12, 0, 0);
+	m->sync.has_version = 1;
+	m->sync.version = 1;
+	sync(w, m);
+	assert_int_equal(w->npeers, 2);
+	assert_int_equal(w->restarts, 0);
+	teardown(w);
+}
+
+static void malformed_peers_are_skipped_alone(void **state)
+{
+	struct world *w = setup();
+	struct map *m = make_map(1, 1, 5);
+
+	(void)state;
+	m->peer[0].wgpubkey = (char *)(uintptr_t)"short";
+	m->peer[1].allowedips[0] = (char *)(uintptr_t)"nonsense";
+	m->peer[1].n_allowedips = 1;
+	m->peer[2].wgpubkey = NULL;
+	nbc_key_format(m->key[3], w->self);	/* ourselves: no peer */
+	sync(w, m);
+	assert_int_equal(w->npeers, 1);
+	teardown(w);
+}
+
+static void another_address_restarts(void **state)
+{
+	struct world *w = setup();
+	struct map *m = make_map(1, 1, 1);
+
+	(void)state;
+	m->map.peerconfig->address = (char *)(uintptr_t)"100.64.0.10/16";
+	sync(w, m);
+	assert_int_equal(w->restarts, 1);
+	assert_int_equal(w->npeers, 0);
+	address6[15] = 8;
+	sync(w, make_map(2, 1, 1));
+	address6[15] = 9;
+	assert_int_equal(w->restarts, 2);
+	teardown(w);
+}
+
+static void bad_own_addresses(void **state)
+{
+	static const char *const bad[] = { "", "100.64.0.9/33", "fd00::1/64", "x" };
+	Management__LoginResponse r = MANAGEMENT__LOGIN_RESPONSE__INIT;
+	struct world *w = setup();
+
+	(void)state;
+	r.peerconfig = own();
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		r.peerconfig->address = (char *)(uintptr_t)bad[i];
+		assert_int_equal(client_engine_login(w->e, &r, w->now), NB_E_BAD);
+	}
+	r.peerconfig->address = NULL;
+	assert_int_equal(client_engine_login(w->e, &r, w->now), NB_E_BAD);
+	r.peerconfig = own();
+	w->iface_error = NB_E_PERM;
+	assert_int_equal(client_engine_login(w->e, &r, w->now), NB_E_PERM);
+	teardown(w);
+}
+
+static void give_stun(struct world *w, const char *uri)
+{
+	Management__SyncResponse s = MANAGEMENT__SYNC_RESPONSE__INIT;
+	Management__NetbirdConfig c = MANAGEMENT__NETBIRD_CONFIG__INIT;
+	Management__HostConfig h = MANAGEMENT__HOST_CONFIG__INIT, *hosts[] = { &h };
+
+	h.uri = (char *)(uintptr_t)uri;
+	c.stuns = hosts;
+	c.n_stuns = 1;
+	s.netbirdconfig = &c;
+	client_engine_sync(w->e, &s, w->now);
+}
+
+static bool stun_available(struct world *w)
+{
+	Daemon__FullStatus s = DAEMON__FULL_STATUS__INIT;
+	struct nb_arena a;
+	bool ok;
+
+	nb_arena_init(&a, 1 << 20);
+	assert_int_equal(client_engine_status(w->e, &s, &a, w->now, (struct nb_wall){ 1790000000 * NB_SEC }), 0);
+	assert_int_equal(s.n_relays, 1);
+	ok = s.relays[0]->available;
+	nb_arena_fini(&a);
+	return ok;
+}
+
+static void a_stun_server_is_looked_up_and_checked(void **state)
+{
+	struct world *w = setup();
+	struct nb_endpoint server;
+	struct nb_addr addr = nb_addr4(0x01020304);
+	struct stun_msg request;
+	struct stun_enc enc;
+	struct nb_buf answer;
+
+	(void)state;
+	give_stun(w, "stun:stun.example.com:3479");
+	assert_string_equal(w->last_host, "stun.example.com");
+	client_engine_resolved(w->e, w->last_lookup + 1, &addr, 1, w->now);	/* not ours */
+	assert_int_equal(w->dgrams, 0);
+	client_engine_resolved(w->e, w->last_lookup, &addr, 1, w->now);
+	assert_int_equal(w->dgrams, 1);
+	assert_int_equal(w->dgram_to.port, 3479);
+	assert_false(stun_available(w));
+	assert_int_equal(stun_decode(&request, nb_bytes(w->dgram, w->ndgram)), 0);
+	nb_buf_init(&answer, 1000);
+	enc = stun_begin(&answer, STUN_SUCCESS, STUN_BINDING, stun_txid(&request));
+	stun_put_xor_addr(&enc, STUN_A_XOR_MAPPED_ADDRESS, &w->dgram_to);
+	assert_int_equal(stun_end(&enc), 0);
+	server = w->dgram_to;
+	server.port++;
+	client_engine_dgram(w->e, &server, NULL, nb_buf_view(&answer), w->now);	/* from elsewhere */
+	assert_false(stun_available(w));
+	client_engine_dgram(w->e, &w->dgram_to, NULL, nb_buf_view(&answer), w->now);
+	assert_true(stun_available(w));
+	nb_buf_fini(&answer);
+	teardown(w);
+}
+
+static void a_silent_stun_server_is_tried_again(void **state)
+{
+	struct world *w = setup();
+	struct nb_addr addr = nb_addr4(0x01020304);
+
+	(void)state;
+	give_stun(w, "stun:1.2.3.4");
+	client_engine_resolved(w->e, w->last_lookup, &addr, 1, w->now);
+	for (int i = 0; i < 100 && w->dgrams < 8; i++) {
+		assert_false(nb_time_is_never(client_engine_deadline(w->e)));
+		w->now = client_engine_deadline(w->e);
+		client_engine_timer(w->e, w->now);
+	}
+	assert_int_equal(w->dgrams, 8);
+	assert_true(w->now.ns - 100 * NB_SEC > 30 * NB_SEC);
+	assert_false(stun_available(w));
+	teardown(w);
+}
+
+static void unusable_servers_do_no_harm(void **state)
+{
+	static const char *const bad[] = { "stun", "stun:", "http://x", "turn://host", "stun:host:0", "stun:host:99999", "stun:[::1", "" };
+	struct world *w = setup();
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		give_stun(w, bad[i]);
+	sync(w, make_map(1, 1, 1));
+	assert_int_equal(w->npeers, 1);
+	teardown(w);
+}
+
+static void strangers_and_our_own_overlay_are_ignored(void **state)
+{
+	struct world *w = setup();
+	struct client_signal_msg m = { .type = CLIENT_SIGNAL_OFFER, .ufrag = "abcdefghijklmnop",
+				       .pwd = "abcdefghijklmnopabcdefghijklmnop" };
+	struct nb_endpoint inside;
+	uint8_t key[NB_KEY_LEN], junk[64] = { 0 };
+
+	(void)state;
+	sync(w, make_map(1, 1, 1));
+	key_of(key, 9);
+	client_engine_signal(w->e, key, &m, w->now);
+	assert_int_equal(nb_endpoint_parse(&inside, "100.64.7.7:51820"), 0);
+	junk[1] = 1;
+	memcpy(junk + 4, "\x21\x12\xa4\x42", 4);
+	client_engine_dgram(w->e, &inside, NULL, nb_bytes(junk, 20), w->now);
+	client_engine_dgram(w->e, &inside, NULL, nb_bytes(junk, 0), w->now);
+	client_engine_wg_event(w->e, WG_EV_HANDSHAKE, key, NULL, w->now);
+	assert_int_equal(client_engine_peers(w->e), 1);
+	teardown(w);
+}
+
+static void an_offer_is_answered_with_candidates(void **state)
+{
+	struct world *w = setup();
+	struct client_signal_msg m = { .type = CLIENT_SIGNAL_OFFER, .ufrag = "abcdefghijklmnop", .has_session = true,
+				       .pwd = "abcdefghijklmnopabcdefghijklmnop", .version = "0.77.1" };
+	uint8_t key[NB_KEY_LEN];
+
+	(void)state;
+	sync(w, make_map(1, 1, 1));
+	key_of(key, 1);
+	client_engine_signal(w->e, key, &m, w->now);
+	assert_true(w->candidates >= 1);
+	teardown(w);
+}
+
+static void status_shows_peers_in_order(void **state)
+{
+	Daemon__FullStatus s = DAEMON__FULL_STATUS__INIT;
+	struct world *w = setup();
+	struct nb_arena a;
+
+	(void)state;
+	sync(w, make_map(1, 1, 3));
+	nb_arena_init(&a, 1 << 20);
+	assert_int_equal(client_engine_status(w->e, &s, &a, w->now, (struct nb_wall){ 1790000000 * NB_SEC }), 0);
+	assert_string_equal(s.localpeerstate->ip, "100.64.0.9/16");
+	assert_string_equal(s.localpeerstate->ipv6, "fd01::9/64");
+	assert_int_equal(s.n_peers, 3);
+	assert_string_equal(s.peers[0]->ip, "100.64.1.1");
+	assert_string_equal(s.peers[2]->ipv6, "fd01::3");
+	assert_string_equal(s.peers[1]->connstatus, "Connecting");
+	nb_arena_fini(&a);
+	teardown(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(peers_come_and_go),
+		cmocka_unit_test(a_changed_peer_is_made_anew),
+		cmocka_unit_test(what_is_no_map_changes_nothing),
+		cmocka_unit_test(malformed_peers_are_skipped_alone),
+		cmocka_unit_test(another_address_restarts),
+		cmocka_unit_test(bad_own_addresses),
+		cmocka_unit_test(a_stun_server_is_looked_up_and_checked),
+		cmocka_unit_test(a_silent_stun_server_is_tried_again),
+		cmocka_unit_test(unusable_servers_do_no_harm),
+		cmocka_unit_test(strangers_and_our_own_overlay_are_ignored),
+		cmocka_unit_test(an_offer_is_answered_with_candidates),
+		cmocka_unit_test(status_shows_peers_in_order),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

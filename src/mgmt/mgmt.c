@@ -191,6 +191,7 @@ int mgmt_new(struct mgmt **out, const struct mgmt_config *cfg, struct store *sto
 	nb_list_init(&m->waiters);
 	nb_list_init(&m->streams);
 	nb_list_init(&m->due);
+	nb_list_init(&m->starved);
 	init_maps(m);
 	nbc_xid_init(&m->xid, cfg->random, cfg->random_ctx);
 	rc = start(m, e);

@@ -182,6 +182,7 @@ struct mgmt_config {
 	 * call. NULL: no interactive login here. */
 	int (*check_token)(void *arg, const char *token, struct mgmt_claims *claims, struct mgmt_error *e);
 	void *check_token_arg;
+	size_t max_in_flight;		/* bytes of maps built and not yet sent, all streams; 0: 64 MiB */
 	int max_syncs;			/* Sync set-ups per second in progress; 0: 1000; <0: no limit */
 	/* Read the clocks, when a call comes in. NULL: only mgmt_clock sets the time. */
 	void (*clock)(void *arg, struct nb_time *now, struct nb_wall *wall);

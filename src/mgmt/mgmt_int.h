@@ -113,7 +113,9 @@ struct mgmt {
 	uint64_t submitted, durable;
 	uint32_t mark;
 	struct nb_list streams;		/* every open Sync */
-	struct nb_list due;		/* streams with something to send */
+	struct nb_list due;		/* streams waiting for their time */
+	struct nb_list starved;		/* streams waiting until less is in flight */
+	size_t in_flight;		/* bytes of messages built and not yet sent */
 	struct nb_time next_sweep, next_flush;
 	int64_t last_session;
 	struct mgmt_service *service;

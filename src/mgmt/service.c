@@ -14,6 +14,7 @@
 #define STRANGER_MEMORY ((size_t)4 << 20)	/* decoding a request takes at most this */
 #define MESSAGE_MAX ((size_t)16 << 20)
 #define MAX_SYNCS 1000
+#define MAX_IN_FLIGHT ((size_t)64 << 20)
 #define TTL_DEFAULT (12 * 3600 * NB_SEC)
 #define USED_TOKENS_MAX 65536
 #define INVALID_REQUEST "invalid request message"
@@ -27,6 +28,8 @@ struct mgmt_service {
 struct mgmt_stream {
 	struct nb_list node;		/* m->streams */
 	struct nb_list due;		/* m->due while it waits for not_before */
+	struct nb_list starved;		/* m->starved while too much is in flight */
+	size_t in_flight;		/* its share of m->in_flight */
 	struct mgmt *m;
 	struct grpc_call *call;
 	struct mgmt_peer *peer;		/* NULL once detached: the call only has to end */
@@ -642,6 +645,12 @@ static void wait_for_turn(struct mgmt_stream *s)
 	at->next = &s->due;
 }
 
+static void ask(struct mgmt_stream *s)
+{
+	s->asked = true;
+	grpc_call_want_write(s->call);
+}
+
 /* See that something waiting gets its turn: now, or when the last map is old enough. */
 static void schedule(struct mgmt_stream *s)
 {
@@ -656,8 +665,30 @@ static void schedule(struct mgmt_stream *s)
 		return;
 	}
 	nb_list_del(&s->due);
-	s->asked = true;
-	grpc_call_want_write(s->call);
+	if (nb_list_empty(&s->starved))
+		ask(s);
+}
+
+static bool crowded(const struct mgmt *m)
+{
+	return m->in_flight > (m->cfg.max_in_flight ? m->cfg.max_in_flight : MAX_IN_FLIGHT);
+}
+
+/* What s had in flight is gone: the next ones may build theirs. */
+static void landed(struct mgmt_stream *s)
+{
+	struct mgmt *m = s->m;
+
+	m->in_flight -= s->in_flight;
+	s->in_flight = 0;
+	while (!nb_list_empty(&m->starved) && !crowded(m)) {
+		struct mgmt_stream *next = nb_container(m->starved.next, struct mgmt_stream, starved);
+
+		nb_list_del(&next->starved);
+		ask(next);
+		if (m->in_flight)
+			return;
+	}
 }
 
 void mgmt_stream_dirty(struct mgmt_peer *p)
@@ -682,6 +713,10 @@ static void stream_release(void *arg, int err)
 		s->what |= sent;
 	else if (s->started && (sent & SYNC_MAP))
 		s->not_before = nb_time_add(s->m->now, MGMT_PUSH_NS);
+	if (s->what & sent)
+		landed(s);
+	else
+		ask(s);
 	if (!err && !s->started) {
 		s->started = true;
 		s->m->service->unsent--;
@@ -711,8 +746,18 @@ static void on_stream_writable(struct grpc_call *call, void *user)
 		return;
 	mgmt_tick(s->m);
 	s->asked = false;
+	if (!s->holding)
+		landed(s);
 	if (!s->what || s->holding)
 		return;
+	if (s->what == SYNC_MAP && !nb_time_due(s->not_before, s->m->now)) {
+		schedule(s);
+		return;
+	}
+	if (crowded(s->m)) {
+		nb_list_push(&s->m->starved, &s->starved);
+		return;
+	}
 	s->sending = s->what;
 	s->what = 0;
 	nb_buf_reset(&s->held);
@@ -720,6 +765,8 @@ static void on_stream_writable(struct grpc_call *call, void *user)
 		grpc_call_finish(call, GRPC_INTERNAL, "failed handling request");
 		return;
 	}
+	s->in_flight = s->held.n;
+	s->m->in_flight += s->in_flight;
 	s->holding = true;
 	mgmt_after_commit(s->m, stream_release, s);
 }
@@ -735,6 +782,7 @@ static struct mgmt_stream *detach(struct mgmt_peer *p)
 	s->peer = NULL;
 	s->what = 0;
 	nb_list_del(&s->due);
+	nb_list_del(&s->starved);
 	mgmt_after_commit_forget(s->m, s);
 	s->holding = false;
 	mgmt_peer_disconnected(p, s->session);
@@ -800,6 +848,7 @@ static void on_stream_end(struct grpc_call *call, void *user, const struct grpc_
 	mgmt_tick(s->m);
 	if (s->peer)
 		detach(s->peer);
+	landed(s);
 	if (!s->started)
 		s->m->service->unsent--;
 	nb_list_del(&s->node);
@@ -823,6 +872,7 @@ static void stream_start(const struct request *r, struct grpc_call *call)
 	s->peer = r->peer;
 	memcpy(s->box, r->box, sizeof(s->box));
 	nb_list_init(&s->due);
+	nb_list_init(&s->starved);
 	nb_list_push(&m->streams, &s->node);
 	nb_buf_init(&s->held, MESSAGE_MAX);
 	s->session = m->wall.ns > m->last_session ? m->wall.ns : m->last_session + 1;

@@ -630,6 +630,53 @@ static void users_bring_peers_that_expire(void **state)
 	test_world_end(&w);
 }
 
+static void what_is_in_flight_is_capped(void **state)
+{
+	struct client a, b;
+	struct world w;
+	struct call *s, *t;
+	uint8_t buf[16384];
+	size_t n;
+
+	(void)state;
+	test_world(&w, false);
+	w.m->cfg.max_in_flight = 1;
+	connect_client(&a, &w);
+	connect_client(&b, &w);
+	expect(login(&a, "a", w.seed.keys[0].key), 0, "");
+	expect(login(&b, "b", w.seed.keys[0].key), 0, "");
+	s = sync_stream(&a, "a");
+	t = sync_stream(&b, "b");
+	assert_int_equal(s->n, 1);
+	assert_int_equal(t->n, 1);
+	assert_int_equal(w.m->in_flight, 0);
+	/* The first one to be asked takes all there is while its bytes do not leave. */
+	test_join(&w, 9, "c", w.seed.keys[0].key);
+	n = grpc_conn_output(a.theirs, buf, 16, w.now);
+	assert_int_equal(n, 16);
+	assert_true(w.m->in_flight > 0);
+	assert_int_equal(grpc_conn_output(b.theirs, buf + 16, sizeof(buf) - 16, w.now), 0);
+	assert_false(nb_list_empty(&w.m->starved));
+	grpc_conn_input(a.mine, nb_bytes(buf, n), w.now);
+	pump(&a);
+	pump(&b);
+	pump(&a);
+	assert_int_equal(s->n, 2);
+	assert_int_equal(t->n, 2);
+	assert_int_equal(w.m->in_flight, 0);
+	/* A stream that ends gives its share back. */
+	test_pass(&w, 2 * NB_SEC);
+	test_join(&w, 10, "d", w.seed.keys[0].key);
+	grpc_conn_output(a.theirs, buf, 16, w.now);
+	assert_true(w.m->in_flight > 0);
+	hang_up(&a);
+	assert_int_equal(w.m->in_flight, 0);
+	pump(&b);
+	assert_true(t->n >= 3);
+	hang_up(&b);
+	test_world_end(&w);
+}
+
 static void too_many_syncs_at_once(void **state)
 {
 	struct client a, b;
@@ -669,7 +716,7 @@ int main(void)
 		cmocka_unit_test(deletion_says_farewell), cmocka_unit_test(the_newer_stream_wins),
 		cmocka_unit_test(nothing_unsaved_is_sent), cmocka_unit_test(credentials_are_renewed),
 		cmocka_unit_test(ephemeral_peers_go_after_ten_minutes), cmocka_unit_test(users_bring_peers_that_expire),
-		cmocka_unit_test(too_many_syncs_at_once),
+		cmocka_unit_test(what_is_in_flight_is_capped), cmocka_unit_test(too_many_syncs_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

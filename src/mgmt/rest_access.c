@@ -264,6 +264,13 @@ void mgmt_rest_group_put(struct web_call *call, void *arg)
 	struct mgmt_group *g;
 
 	(void)arg;
+	if (!mgmt_rest_permit(q, MGMT_MOD_GROUPS, MGMT_OP_READ))
+		return;
+	/* Before the body is looked at, as stock. */
+	if (!mgmt_group_get(q->who.account, web_param(call, "id"))) {
+		mgmt_rest_refuse(q, MGMT_NOT_FOUND, "group: %s not found", web_param(call, "id"));
+		return;
+	}
 	if (!read_group(q, &s))
 		return;
 	if (mgmt_group_update(&q->who, web_param(call, "id"), &s.rec, (const char *const *)s.peers, s.n_peers, &g,

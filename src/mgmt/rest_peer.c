@@ -269,7 +269,7 @@ void mgmt_rest_peer_accessible(struct web_call *call, void *arg)
 	(void)arg;
 	if (view == MGMT_VIEW_FAILED)
 		return;
-	if (!p && view != MGMT_VIEW_NONE) {
+	if (!p && view == MGMT_VIEW_OWN) {
 		mgmt_rest_refuse(q, MGMT_NOT_FOUND, "peer not found: %s", web_param(call, "id"));
 		return;
 	}

@@ -1,30 +1,34 @@
 /* json.c - see json.h. Tests: tests/unit/web_json_test.c */
 #include "web/json.h"
 
+#include "base/buf.h"
+
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
+#define ANSWER_MAX ((size_t)256 << 20)
 #define JSON_TYPE "application/json; charset=UTF-8"
+
+/* jansson overlooks some failures of its output: ours remembers them. */
+static int dump(const char *text, size_t n, void *out)
+{
+	return nb_buf_put(out, text, n);
+}
 
 void web_json(struct web_call *call, int status, json_t *value)
 {
-	char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-	struct nb_bytes body;
-	size_t n;
+	struct nb_buf out;
+	bool ok;
 
+	nb_buf_init(&out, ANSWER_MAX);
+	ok = value && json_dump_callback(value, dump, &out, JSON_COMPACT | JSON_ENCODE_ANY) == 0 &&
+	     nb_buf_str(&out, "\n") == 0;
 	json_decref(value);
-	if (!text) {
+	if (ok)
+		web_respond(call, status, JSON_TYPE, nb_buf_view(&out));
+	else
 		web_respond(call, 500, JSON_TYPE, nb_bytes_str("{\"message\":\"out of memory\",\"code\":500}\n"));
-		return;
-	}
-	/* The NUL's place takes the newline. */
-	n = strlen(text);
-	text[n] = '\n';
-	body = nb_bytes(text, n + 1);
-	web_respond(call, status, JSON_TYPE, body);
-	nb_wipe(text, n + 1);
-	free(text);
+	nb_buf_fini(&out);
 }
 
 void web_error(struct web_call *call, int status, const char *fmt, ...)

@@ -648,6 +648,8 @@ static void test_own_peers(void **state)
 	assert_int_equal(rest_go(&r, "GET", path, NULL), 200);
 	snprintf(path, sizeof(path), "/api/peers/%s", other->rec->id);
 	assert_int_equal(rest_go(&r, "GET", path, NULL), 403);
+	assert_int_equal(rest_go(&r, "GET", "/api/peers/zz", NULL), 403);
+	assert_int_equal(rest_go(&r, "GET", "/api/peers/zz/accessible-peers", NULL), 404);
 	assert_int_equal(rest_go(&r, "GET", "/api/users", NULL), 200);
 	assert_int_equal(json_array_size(r.json), 1);
 	assert_string_equal(json_string_value(json_object_get(json_array_get(r.json, 0), "id")), g.id);
@@ -839,6 +841,7 @@ static void test_groups(void **state)
 	assert_int_equal(rest_go(&r, "DELETE", path, NULL), 200);
 	assert_int_equal(rest_go(&r, "DELETE", path, NULL), 400);
 	assert_int_equal(rest_go(&r, "GET", path, NULL), 404);
+	assert_int_equal(rest_go(&r, "PUT", path, "{"), 404);
 	rest_world_end(&r);
 }
 
@@ -907,7 +910,7 @@ static void test_policies(void **state)
 	rest_world(&r, false);
 	assert_int_equal(rest_go(&r, "POST", "/api/groups", "{\"name\":\"g\"}"), 200);
 	snprintf(g, sizeof(g), "%s", rest_str(&r, "id"));
-	snprintf(body, sizeof(body), RULE("\"protocol\":\"tcp\",\"sources\":[\"%s\",\"gone\"],\"description\":\"d\","
+	snprintf(body, sizeof(body), RULE("\"id\":\"zz\",\"protocol\":\"tcp\",\"sources\":[\"%s\",\"gone\"],\"description\":\"d\","
 		 "\"destinationResource\":{\"id\":\"x\",\"type\":\"peer\"},\"destinations\":null,\"ports\":[\"80\",\"443\"]"), g);
 	assert_int_equal(rest_go(&r, "POST", "/api/policies", body), 200);
 	rule = json_array_get(json_object_get(r.json, "rules"), 0);
@@ -973,7 +976,8 @@ static void test_peers(void **state)
 	assert_string_equal(r.body, "{}\n");
 	assert_int_equal(rest_go(&r, "DELETE", path, NULL), 404);
 	assert_int_equal(rest_go(&r, "GET", path, NULL), 404);
-	assert_int_equal(rest_go(&r, "GET", "/api/peers/zz/accessible-peers", NULL), 404);
+	assert_int_equal(rest_go(&r, "GET", "/api/peers/zz/accessible-peers", NULL), 200);
+	assert_string_equal(r.body, "[]\n");
 	rest_world_end(&r);
 }
 
@@ -1206,15 +1210,41 @@ static void test_durable(void **state)
 	rest_world_end(&r);
 }
 
-static long alloc_left = -1;
+static long alloc_left = -1;	/* until one fails; -1: none does */
+static bool alloc_failed, alloc_all;
 
 static void *failing_malloc(size_t n)
 {
-	if (alloc_left == 0)
-		return NULL;
 	if (alloc_left > 0)
 		alloc_left--;
+	else if (alloc_left == 0 && (alloc_all || !alloc_failed)) {
+		alloc_failed = true;
+		return NULL;
+	}
 	return malloc(n);
+}
+
+/* Fail every n-th allocation in turn, or everything from there on. */
+static void starve(struct rest_world *r, const char *target, bool all)
+{
+	int status = rest_go(r, "GET", target, NULL);
+	char *whole = strdup(r->body);
+	long n = 0;
+
+	r->unparsed = true;
+	json_set_alloc_funcs(failing_malloc, free);
+	for (alloc_failed = true; alloc_failed; n++) {
+		alloc_left = n;
+		alloc_all = all;
+		alloc_failed = false;
+		rest_go(r, "GET", target, NULL);
+		if (r->status != 500 && (r->status != status || strcmp(r->body, whole) != 0))
+			fail_msg("%s, %ld: %d %s", target, n, r->status, r->body);
+	}
+	alloc_left = -1;
+	json_set_alloc_funcs(malloc, free);
+	assert_in_range(n, 4, 20000);
+	free(whole);
 }
 
 /* When memory runs out anywhere in the making of an answer, it is whole or a 500. */
@@ -1226,9 +1256,7 @@ static void test_short_of_memory(void **state)
 	};
 	struct rest_world r;
 	struct mgmt_peer *peer[2];
-	char body[512], *whole;
-	int status;
-	long n;
+	char body[512];
 
 	(void)state;
 	lab(&r, true, peer);
@@ -1239,21 +1267,8 @@ static void test_short_of_memory(void **state)
 	assert_int_equal(rest_go(&r, "POST", "/api/groups", "{\"name\":\"g\",\"resources\":[{\"id\":\"r\",\"type\":"
 				 "\"host\"}]}"), 200);
 	for (size_t i = 0; i < sizeof(targets) / sizeof(*targets); i++) {
-		status = rest_go(&r, "GET", targets[i], NULL);
-		whole = strdup(r.body);
-		json_set_alloc_funcs(failing_malloc, free);
-		for (n = 0; n < 20000; n++) {
-			alloc_left = n;
-			rest_go(&r, "GET", targets[i], NULL);
-			if (r.status != 500 && (r.status != status || strcmp(r.body, whole) != 0))
-				fail_msg("%s, %ld: %d %s", targets[i], n, r.status, r.body);
-			if (alloc_left)
-				break;
-		}
-		alloc_left = -1;
-		json_set_alloc_funcs(malloc, free);
-		assert_in_range(n, 3, 19999);
-		free(whole);
+		starve(&r, targets[i], false);
+		starve(&r, targets[i], true);
 	}
 	rest_world_end(&r);
 }

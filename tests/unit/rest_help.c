@@ -17,7 +17,7 @@ static void keep(struct web_call *call, const struct web_response *res)
 				      (int)res->headers[i].name.n, (const char *)res->headers[i].name.p,
 				      (int)res->headers[i].value.n, (const char *)res->headers[i].value.p);
 	r->body = res->body.n ? strndup((const char *)res->body.p, res->body.n) : strdup("");
-	r->json = json_loads(r->body, JSON_DECODE_ANY, NULL);
+	r->json = r->unparsed ? NULL : json_loads(r->body, JSON_DECODE_ANY, NULL);
 	web_call_fini(call);
 	free(call);
 }

@@ -16,7 +16,8 @@ struct rest_world {
 	int status;		/* of the last answer; 0: none yet */
 	char headers[4096];	/* "name: value\n" of each */
 	char *body;
-	json_t *json;		/* the body, when it is JSON */
+	json_t *json;		/* the body, when it is JSON and not to be left */
+	bool unparsed;
 };
 
 /* test_world with the API before it. */

@@ -32,7 +32,7 @@ struct service {
 	struct run_timer timer, accept_again;
 	struct run_io listener;
 	int fd;
-	struct run_signal sigint, sigterm;
+	struct run_signal sigint, sigterm, sigusr1;
 	struct nb_list conns;
 	size_t n_conns;
 	bool unix_socket;
@@ -249,6 +249,13 @@ static void on_signal(void *ctx, int signum)
 	run_loop_stop(s->loop);
 }
 
+/* Stock writes a debug bundle then; without a watcher the signal would end the agent. */
+static void on_usr1(void *ctx, int signum)
+{
+	(void)ctx, (void)signum;
+	nb_warn("debug bundles are not supported; use netbird status -d and this log");
+}
+
 /* --- the control socket */
 
 static void conn_closed(void *ctx, const char *why)
@@ -392,6 +399,7 @@ static int service_open(struct service *s, const struct run_daemon_options *o)
 	run_io_init(&s->listener, s->loop, on_accept, s);
 	run_signal_start(&s->sigint, s->loop, SIGINT, on_signal, s);
 	run_signal_start(&s->sigterm, s->loop, SIGTERM, on_signal, s);
+	run_signal_start(&s->sigusr1, s->loop, SIGUSR1, on_usr1, s);
 	snprintf(tai, sizeof tai, "%s/handshake-clock", o->state_dir);
 	s->d = client_daemon_new(&dc);
 	if (!s->d || run_agent_new(&s->agent, &ac))
@@ -412,10 +420,13 @@ static void service_close(struct service *s)
 	nb_list_each_safe(n, &s->conns)
 		run_stream_close_now(nb_container(n, struct conn, node)->stream, "");
 	run_agent_free(s->agent);
+	/* Connections that the agent has given up are freed by the loop. */
+	run_loop_once(s->loop, os_now());
 	run_timer_stop(&s->timer);
 	run_timer_stop(&s->accept_again);
 	run_signal_stop(&s->sigint);
 	run_signal_stop(&s->sigterm);
+	run_signal_stop(&s->sigusr1);
 	run_loop_free(s->loop);
 }
 

@@ -253,6 +253,8 @@ def test_socket_life(agent):
                 pass
         except ConnectionError:
             pass
+    agent.process.send_signal(signal.SIGUSR1)   # stock makes a debug bundle then
+    time.sleep(0.1)
     assert agent.run("status", "--check", "live").returncode == 0
     assert agent.stop() == 0
     assert not agent.sock.exists()

@@ -50,7 +50,8 @@ static int teardown(void **state)
 /* Parse words separated by blanks ("_" is an empty word); returns the last result, arguments joined in args. */
 static int parse(const char *line, char *args, char why[320])
 {
-	char copy[512], *argv[32] = { "prog" }, *save;
+	static char copy[512];	/* text options point into the words */
+	char *argv[32] = { "prog" }, *save;
 	struct nb_opts o;
 	const char *arg;
 	int argc = 1, r;

@@ -83,6 +83,7 @@ void mgmt_map_forget(struct mgmt_peer *p)
 		free((void *)p->state->remote[i].p);
 		free((void *)p->state->dns[i].p);
 		p->state->remote[i] = p->state->dns[i] = nb_bytes(NULL, 0);
+		p->state->rule_parts[i].ip_n = 0;
 	}
 }
 
@@ -198,6 +199,9 @@ struct rule {
 	bool texts;		/* single ports go as text, not as a range */
 	struct port ports[PORTS_MAX];
 	size_t n_ports;		/* 0: any */
+	/* What lies between address and prefixes, one for each port, of one direction. */
+	struct nb_buf middles;
+	uint32_t middle_at[PORTS_MAX + 1];
 };
 
 struct walk {
@@ -299,53 +303,84 @@ static void put_port(struct nb_buf *b, const struct rule *r, const struct port *
 	put_message(b, 6, &info);
 }
 
-static void put_rule(struct walk *w, const ProtobufCBinaryData *ip, unsigned direction, const struct port *port)
+/* All fields of the rule that do not depend on the counterpart. */
+static void prepare_middles(struct walk *w, unsigned direction)
 {
-	const struct rule *r = &w->rule;
-	uint8_t mem[512], prefix[17];
+	struct rule *r = &w->rule;
+	size_t n = r->n_ports ? r->n_ports : 1;
+
+	nb_buf_reset(&r->middles);
+	for (size_t i = 0; i < n; i++) {
+		r->middle_at[i] = (uint32_t)r->middles.n;
+		put_number(&r->middles, 2, direction);
+		put_number(&r->middles, 3, r->rec->drop);
+		put_number(&r->middles, 4, r->protocol);
+		put_port(&r->middles, r, r->n_ports ? &r->ports[i] : NULL);
+		put_bytes(&r->middles, 7, nb_bytes_str(mgmt_str(r->rec->id)));
+	}
+	r->middle_at[n] = (uint32_t)r->middles.n;
+	if (r->middles.err)
+		w->err = r->middles.err;
+}
+
+/* Fields 1 and 9 of rules about p. */
+static void prepare_parts(struct mgmt_peer *p, int six)
+{
+	const ProtobufCBinaryData *ip = six ? &p->rec->ipv6 : &p->rec->ip;
+	uint8_t prefix[17];
 	char text[NB_ADDR_TEXT];
 	struct nb_buf b;
 
-	nb_buf_fixed(&b, mem, sizeof(mem));
 	ip_text(text, ip);
+	nb_buf_fixed(&b, p->state->rule_parts[six].ip, sizeof(p->state->rule_parts[six].ip));
 	put_text(&b, 1, text);
-	put_number(&b, 2, direction);
-	put_number(&b, 3, r->rec->drop);
-	put_number(&b, 4, r->protocol);
-	put_port(&b, r, port);
-	put_bytes(&b, 7, nb_bytes_str(mgmt_str(r->rec->id)));
-	if (w->class & MAP_PREFIXES) {
-		memcpy(prefix, ip->data, ip->len);
-		prefix[ip->len] = (uint8_t)(ip->len * 8);
-		put_bytes(&b, 9, nb_bytes(prefix, ip->len + 1));
-	}
-	if (b.err)
-		w->err = b.err;
-	put_message(w->rules, 8, &b);
+	p->state->rule_parts[six].ip_n = (uint8_t)b.n;
+	memcpy(prefix, ip->data, ip->len);
+	prefix[ip->len] = (uint8_t)(ip->len * 8);
+	nb_buf_fixed(&b, p->state->rule_parts[six].prefix, sizeof(p->state->rule_parts[six].prefix));
+	put_bytes(&b, 9, nb_bytes(prefix, ip->len + 1));
+	p->state->rule_parts[six].prefix_n = (uint8_t)b.n;
 }
 
-static void rule_for(struct walk *w, struct mgmt_peer *p, unsigned direction)
+static void put_rules(struct walk *w, struct mgmt_peer *p, int six)
 {
 	const struct rule *r = &w->rule;
-	size_t n = r->n_ports ? r->n_ports : 1;
+	size_t n = r->n_ports ? r->n_ports : 1, prefix_n;
+
+	if (!p->state->rule_parts[six].ip_n)
+		prepare_parts(p, six);
+	prefix_n = w->class & MAP_PREFIXES ? p->state->rule_parts[six].prefix_n : 0;
+	for (size_t i = 0; i < n; i++) {
+		size_t middle_n = r->middle_at[i + 1] - r->middle_at[i];
+
+		put_varint(w->rules, 8 << 3 | 2);
+		put_varint(w->rules, p->state->rule_parts[six].ip_n + middle_n + prefix_n);
+		nb_buf_put(w->rules, p->state->rule_parts[six].ip, p->state->rule_parts[six].ip_n);
+		nb_buf_put(w->rules, r->middles.p + r->middle_at[i], middle_n);
+		nb_buf_put(w->rules, p->state->rule_parts[six].prefix, prefix_n);
+	}
+}
+
+static void rule_for(struct walk *w, struct mgmt_peer *p)
+{
+	const struct rule *r = &w->rule;
 
 	/* Ranges that this client cannot read leave nothing, not everything. */
 	if (r->n_ports == 0 && (r->rec->n_ports || r->rec->n_port_ranges))
 		return;
-	for (size_t i = 0; i < n; i++)
-		put_rule(w, &p->rec->ip, direction, r->n_ports ? &r->ports[i] : NULL);
-	for (size_t i = 0; i < n && (w->class & MAP_V6) && p->rec->ipv6.len; i++)
-		put_rule(w, &p->rec->ipv6, direction, r->n_ports ? &r->ports[i] : NULL);
+	put_rules(w, p, 0);
+	if ((w->class & MAP_V6) && p->rec->ipv6.len)
+		put_rules(w, p, 1);
 }
 
-static void counterpart(struct walk *w, struct mgmt_peer *p, unsigned direction, uint32_t mark)
+static void counterpart(struct walk *w, struct mgmt_peer *p, uint32_t mark)
 {
 	if (p == w->self || p->state->mark_b == mark)
 		return;
 	p->state->mark_b = mark;
 	see(w, p);
 	if (w->rules)
-		rule_for(w, p, direction);
+		rule_for(w, p);
 }
 
 /* A side of a rule: one named peer, or the members of groups. */
@@ -384,20 +419,20 @@ static bool side_has(const struct mgmt_account *a, const struct side *s, const s
 	return false;
 }
 
-static void each_of(struct walk *w, const struct side *s, unsigned direction, uint32_t mark)
+static void each_of(struct walk *w, const struct side *s, uint32_t mark)
 {
 	const struct mgmt_account *a = w->self->account;
 	const struct mgmt_group *all = only_all(a, s);
 
 	if (s->peer) {
-		counterpart(w, s->peer, direction, mark);
+		counterpart(w, s->peer, mark);
 		return;
 	}
 	for (size_t i = 0; i < (all ? 1 : s->n); i++) {
 		const struct mgmt_group *g = all ? all : mgmt_group_get(a, s->groups[i]);
 
 		for (size_t k = 0; g && k < g->n_peers; k++)
-			counterpart(w, g->peers[k], direction, mark);
+			counterpart(w, g->peers[k], mark);
 	}
 }
 
@@ -413,15 +448,17 @@ static void walk_rule(struct walk *w, const mgmt_rule_rec *r)
 		return;
 	prepare_rule(w, r);
 	mark = next_mark(a->m);
+	prepare_middles(w, 0);
 	if (in_src && r->bidirectional)
-		each_of(w, &dst, 0, mark);
+		each_of(w, &dst, mark);
 	if (in_dst)
-		each_of(w, &src, 0, mark);
+		each_of(w, &src, mark);
 	mark = next_mark(a->m);
+	prepare_middles(w, 1);
 	if (in_dst && r->bidirectional)
-		each_of(w, &src, 1, mark);
+		each_of(w, &src, mark);
 	if (in_src)
-		each_of(w, &dst, 1, mark);
+		each_of(w, &dst, mark);
 	w->ssh |= in_dst && !r->drop && strcmp(mgmt_str(r->protocol), "netbird-ssh") == 0;
 }
 
@@ -430,6 +467,7 @@ static void walk_policies(struct walk *w)
 {
 	const struct mgmt_table *t = &w->self->account->t[T_POLICY];
 
+	nb_buf_init(&w->rule.middles, PLAIN_MAX);
 	w->seen_mark = next_mark(w->self->account->m);
 	w->class = mgmt_map_class(w->self);
 	w->self->state->mark = w->seen_mark;
@@ -440,6 +478,7 @@ static void walk_policies(struct walk *w)
 			if (p->rules[k]->enabled)
 				walk_rule(w, p->rules[k]);
 	}
+	nb_buf_fini(&w->rule.middles);
 }
 
 int mgmt_peer_accessible(const struct mgmt_peer *p, struct mgmt_peer ***online, size_t *n_online,

@@ -60,7 +60,11 @@ struct mgmt_peer_state {
 	uint8_t box[NB_KEY_LEN];	/* shared with this peer */
 	struct nb_bytes remote[2];	/* encoded RemotePeerConfig by class (MAP_V6); heap */
 	struct nb_bytes dns[2];		/* encoded SimpleRecords */
-	const char *enc_domain;		/* the domain those were made with */
+	/* PeerIP and sourcePrefixes of rules about this peer, for its IPv4 and IPv6 address; ip_n 0: not made yet. */
+	struct {
+		uint8_t ip[NB_ADDR_TEXT], prefix[24];
+		uint8_t ip_n, prefix_n;
+	} rule_parts[2];
 };
 
 /* ---- transactions (txn.c) */

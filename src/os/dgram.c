@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 
+#include "os/clock.h"
 #include "os/os_int.h"
 #include "os/socket.h"
 
@@ -12,13 +13,19 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <netinet/udp.h>
+
 #define BUFFER_BYTES (7 << 20)	/* smaller ones lose packets at speed (data-plane-limits.md) */
 #define SEND_WAIT_MS 5
 
-/* Room for the one control message we use: the local address. */
+#define SEGMENTS 64		/* per message: what every kernel takes that takes any */
+#define MESSAGE_MAX 65507
+#define REFUSED_TIME (600 * NB_SEC)
+
+/* Room for the control messages we use: local address, congestion mark, size of a segment. */
 union control {
 	struct cmsghdr align;
-	char room[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+	char room[CMSG_SPACE(sizeof(struct in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int))];
 };
 
 static void set_buffers(int fd)
@@ -32,7 +39,20 @@ static void set_buffers(int fd)
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &n, sizeof n);
 }
 
-static int open_one(int *fd, int family, uint16_t port, uint32_t mark)
+/* The old way for what the system lacks. */
+static unsigned set_offloads(int fd, unsigned offloads)
+{
+	int on = 1, off = 0;
+
+	/* Setting the size to none is how to ask whether there is one. */
+	if (offloads & OS_DGRAM_SEGMENT && setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &off, sizeof off))
+		offloads &= ~(unsigned)OS_DGRAM_SEGMENT;
+	if (offloads & OS_DGRAM_GRO && setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on))
+		offloads &= ~(unsigned)OS_DGRAM_GRO;
+	return offloads;
+}
+
+static int open_one(int *fd, int family, uint16_t port, uint32_t mark, unsigned *offloads)
 {
 	union os_sockaddr sa;
 	socklen_t len;
@@ -53,10 +73,13 @@ static int open_one(int *fd, int family, uint16_t port, uint32_t mark)
 	if (family == AF_INET6) {
 		setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
 		setsockopt(*fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
+		setsockopt(*fd, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof on);
 	} else {
 		setsockopt(*fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+		setsockopt(*fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on);
 	}
 	set_buffers(*fd);
+	*offloads = set_offloads(*fd, *offloads);
 	err = mark ? os_set_mark(*fd, mark) : 0;
 	if (!err && bind(*fd, &sa.sa, len))
 		err = os_fail(errno);
@@ -71,12 +94,12 @@ static int open_both(struct os_dgram_pair *p, uint16_t port, uint32_t mark)
 	struct nb_endpoint at;
 	int err4, err6;
 
-	err4 = open_one(&p->fd4, AF_INET, port, mark);
+	err4 = open_one(&p->fd4, AF_INET, port, mark, &p->offloads);
 	if (err4 == NB_E_BUSY || err4 == NB_E_PERM)
 		return err4;
 	if (!err4 && !port && os_local_endpoint(p->fd4, &at) == 0)
 		port = at.port;
-	err6 = open_one(&p->fd6, AF_INET6, port, mark);
+	err6 = open_one(&p->fd6, AF_INET6, port, mark, &p->offloads);
 	if (err6 == NB_E_BUSY || (err4 && err6)) {
 		os_close(&p->fd4);
 		return err6;
@@ -87,11 +110,11 @@ static int open_both(struct os_dgram_pair *p, uint16_t port, uint32_t mark)
 	return 0;
 }
 
-int os_dgram_open(struct os_dgram_pair *p, uint16_t port, uint32_t mark)
+int os_dgram_open(struct os_dgram_pair *p, uint16_t port, uint32_t mark, unsigned offloads)
 {
 	int err = NB_E_BUSY;
 
-	*p = (struct os_dgram_pair){ -1, -1, 0 };
+	*p = (struct os_dgram_pair){ .fd4 = -1, .fd6 = -1, .offloads = offloads };
 	/* The port the system chose for IPv4 may be taken on IPv6: then another. */
 	for (int tries = port ? 1 : 20; tries && err == NB_E_BUSY; tries--)
 		err = open_both(p, port, mark);
@@ -111,35 +134,58 @@ int os_dgram_set_mark(const struct os_dgram_pair *p, uint32_t mark)
 	return err ? err : p->fd6 >= 0 ? os_set_mark(p->fd6, mark) : 0;
 }
 
-/* The address a datagram was sent to; family 0 when the system does not say. */
-static struct nb_addr local_of(struct msghdr *m)
+/* --- receiving --- */
+
+static struct nb_addr local4(const struct cmsghdr *c)
 {
-	struct nb_addr a = { 0 };
+	struct nb_addr a = { .family = 4 };
+	struct in_pktinfo info;
 
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-			struct in_pktinfo info;
-
-			memcpy(&info, CMSG_DATA(c), sizeof info);
-			/* The address we would answer from: differs from the header's for broadcasts. */
-			a.family = 4;
-			memcpy(a.ip, &info.ipi_spec_dst, 4);
-		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-			struct in6_pktinfo info;
-
-			memcpy(&info, CMSG_DATA(c), sizeof info);
-			a.family = 6;
-			memcpy(a.ip, &info.ipi6_addr, 16);
-			if (nb_addr_is_link_local(&a))
-				a.scope = (uint32_t)info.ipi6_ifindex;
-			if (nb_addr_is_multicast(&a))
-				memset(&a, 0, sizeof a);
-		}
-	}
+	memcpy(&info, CMSG_DATA(c), sizeof info);
+	/* The address we would answer from: differs from the header's for broadcasts. */
+	memcpy(a.ip, &info.ipi_spec_dst, 4);
 	return a;
 }
 
-size_t os_dgram_recv(int fd, uint16_t port, struct nb_dgram *d, size_t count)
+static struct nb_addr local6(const struct cmsghdr *c)
+{
+	struct nb_addr a = { .family = 6 };
+	struct in6_pktinfo info;
+
+	memcpy(&info, CMSG_DATA(c), sizeof info);
+	memcpy(a.ip, &info.ipi6_addr, 16);
+	if (nb_addr_is_link_local(&a))
+		a.scope = (uint32_t)info.ipi6_ifindex;
+	return nb_addr_is_multicast(&a) ? (struct nb_addr){ 0 } : a;
+}
+
+/* What the control messages say; without them there is no address, no mark, and one datagram. */
+static void take_control(struct os_dgram *d, struct msghdr *m)
+{
+	int value;
+
+	d->local = (struct nb_addr){ 0 };
+	d->segment = 0;
+	d->ecn = 0;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+			d->local = local4(c);
+		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+			d->local = local6(c);
+		} else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
+			d->ecn = *CMSG_DATA(c) & 3;
+		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+			memcpy(&value, CMSG_DATA(c), sizeof value);
+			d->ecn = value & 3;
+		} else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+			memcpy(&value, CMSG_DATA(c), sizeof value);
+			if (value > 0 && (size_t)value < d->n)
+				d->segment = (uint16_t)value;
+		}
+	}
+}
+
+size_t os_dgram_recv(const struct os_dgram_pair *p, bool six, struct os_dgram *d, size_t count)
 {
 	struct mmsghdr m[OS_DGRAM_BATCH];
 	struct iovec iov[OS_DGRAM_BATCH];
@@ -157,107 +203,185 @@ size_t os_dgram_recv(int fd, uint16_t port, struct nb_dgram *d, size_t count)
 		};
 	}
 	/* An error here is a stored ICMP answer at most; it is gone with the call. */
-	n = recvmmsg(fd, m, (unsigned)count, 0, NULL);
+	n = recvmmsg(six ? p->fd6 : p->fd4, m, (unsigned)count, 0, NULL);
 	if (n < 0)
 		return 0;
 	for (int i = 0; i < n; i++) {
-		d[i].from = os_endpoint_from((struct sockaddr *)&sa[i]);
-		d[i].to.addr = local_of(&m[i].msg_hdr);
-		d[i].to.port = port;
+		d[i].remote = os_endpoint_from((struct sockaddr *)&sa[i]);
 		d[i].n = m[i].msg_hdr.msg_flags & MSG_TRUNC ? 0 : m[i].msg_len;
+		take_control(&d[i], &m[i].msg_hdr);
 	}
 	return (size_t)n;
+}
+
+/* --- sending --- */
+
+/* Messages made of the datagrams from `at` on. Until an index nothing is joined, or no source asked for: what the
+ * system's refusals have taught. */
+struct outbox {
+	struct os_dgram_pair *pair;
+	const struct os_dgram *d;
+	size_t count, at, single_until, any_source_until;
+	size_t n;			/* messages */
+	size_t end[OS_DGRAM_BATCH];	/* of each, in datagrams */
+	int waits;
+	struct mmsghdr m[OS_DGRAM_BATCH];
+	struct iovec iov[OS_DGRAM_BATCH];
+	union os_sockaddr sa[OS_DGRAM_BATCH];
+	union control ctl[OS_DGRAM_BATCH];
+};
+
+static void put_control(struct msghdr *m, union control *ctl, int level, int type, const void *data, size_t n)
+{
+	struct cmsghdr *c;
+
+	if (!m->msg_control)
+		m->msg_control = ctl;
+	c = (struct cmsghdr *)(void *)(ctl->room + m->msg_controllen);
+	memset(c, 0, CMSG_SPACE(n));
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(n);
+	memcpy(CMSG_DATA(c), data, n);
+	m->msg_controllen += CMSG_SPACE(n);
 }
 
 /* Ask for a source address. */
 static void put_local(struct msghdr *m, union control *ctl, const struct nb_addr *local)
 {
-	struct cmsghdr *c;
-
-	memset(ctl, 0, sizeof *ctl);
-	m->msg_control = ctl;
-	m->msg_controllen = sizeof *ctl;
-	c = CMSG_FIRSTHDR(m);
 	if (local->family == 4) {
 		struct in_pktinfo info;
 
 		memset(&info, 0, sizeof info);
 		memcpy(&info.ipi_spec_dst, local->ip, 4);
-		c->cmsg_level = IPPROTO_IP;
-		c->cmsg_type = IP_PKTINFO;
-		c->cmsg_len = CMSG_LEN(sizeof info);
-		memcpy(CMSG_DATA(c), &info, sizeof info);
-		m->msg_controllen = CMSG_SPACE(sizeof info);
+		put_control(m, ctl, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
 	} else {
 		struct in6_pktinfo info;
 
 		memset(&info, 0, sizeof info);
 		memcpy(&info.ipi6_addr, local->ip, 16);
 		info.ipi6_ifindex = local->scope;
-		c->cmsg_level = IPPROTO_IPV6;
-		c->cmsg_type = IPV6_PKTINFO;
-		c->cmsg_len = CMSG_LEN(sizeof info);
-		memcpy(CMSG_DATA(c), &info, sizeof info);
-		m->msg_controllen = CMSG_SPACE(sizeof info);
+		put_control(m, ctl, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
 	}
 }
 
-/* The first of the rest failed with errno: true if it should be tried again. */
-static bool again(int fd, struct msghdr *first, int *waits)
+static bool is_refused(const struct os_dgram_pair *p, const struct os_dgram *d)
 {
+	for (unsigned i = 0; i < OS_DGRAM_REFUSED && i < p->nrefused; i++)
+		if (d->n >= p->refused[i].size && nb_endpoint_eq(&p->refused[i].to, &d->remote) &&
+		    !nb_time_due(p->refused[i].until, os_now()))
+			return true;
+	return false;
+}
+
+static void refuse(struct os_dgram_pair *p, const struct os_dgram *d)
+{
+	unsigned i = p->nrefused++ % OS_DGRAM_REFUSED;
+
+	p->refused[i].to = d->remote;
+	p->refused[i].size = d->n;
+	p->refused[i].until = nb_time_add(os_now(), REFUSED_TIME);
+	/* The count stays small, and says that all are in use. */
+	if (p->nrefused == 2 * OS_DGRAM_REFUSED)
+		p->nrefused = OS_DGRAM_REFUSED;
+}
+
+/* How many datagrams from d[0] on may be one message: equal in all but that the last may be shorter. */
+static size_t run_length(const struct outbox *o, size_t at)
+{
+	const struct os_dgram *d = o->d + at;
+	size_t n = 1, bytes = d->n, most = o->count - at;
+
+	if (!(o->pair->offloads & OS_DGRAM_SEGMENT) || at < o->single_until || most < 2 || !d->n ||
+	    is_refused(o->pair, d))
+		return 1;
+	if (most > SEGMENTS)
+		most = SEGMENTS;
+	while (n < most && d[n - 1].n == d->n && d[n].n && d[n].n <= d->n && bytes + d[n].n <= MESSAGE_MAX &&
+	       d[n].ecn == d->ecn && nb_endpoint_eq(&d[n].remote, &d->remote) && nb_addr_eq(&d[n].local, &d->local))
+		bytes += d[n++].n;
+	return n;
+}
+
+static void add_message(struct outbox *o, size_t at, size_t run)
+{
+	const struct os_dgram *d = o->d + at;
+	size_t i = o->n++;
+	struct msghdr *m = &o->m[i].msg_hdr;
+
+	*m = (struct msghdr){ .msg_name = &o->sa[i], .msg_namelen = os_sockaddr_from(&o->sa[i], &d->remote),
+			      .msg_iov = &o->iov[at], .msg_iovlen = run };
+	for (size_t k = 0; k < run; k++)
+		o->iov[at + k] = (struct iovec){ d[k].p, d[k].n };
+	if (d->local.family && at >= o->any_source_until)
+		put_local(m, &o->ctl[i], &d->local);
+	if (d->ecn) {
+		int tos = d->ecn;
+
+		put_control(m, &o->ctl[i], d->remote.addr.family == 6 ? IPPROTO_IPV6 : IPPROTO_IP,
+			    d->remote.addr.family == 6 ? IPV6_TCLASS : IP_TOS, &tos, sizeof tos);
+	}
+	if (run > 1) {
+		uint16_t size = (uint16_t)d->n;
+
+		put_control(m, &o->ctl[i], IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
+	}
+	o->end[i] = at + run;
+}
+
+static void build(struct outbox *o)
+{
+	o->n = 0;
+	for (size_t at = o->at; at < o->count; at = o->end[o->n - 1])
+		add_message(o, at, run_length(o, at));
+}
+
+/* The first message failed with errno e: true if its datagrams should be tried once more, perhaps otherwise. */
+static bool again(struct outbox *o, int fd, int e)
+{
+	bool joined = o->end[0] - o->at > 1, sourced = o->d[o->at].local.family && o->at >= o->any_source_until;
 	struct pollfd pf = { fd, POLLOUT, 0 };
 
-	switch (errno) {
-	case EINTR:
+	if (e == EINTR)
 		return true;
-	case EAGAIN:
-	case ENOBUFS:
-		return (*waits)-- > 0 && poll(&pf, 1, SEND_WAIT_MS) >= 0;
-	case EINVAL:
-	case EADDRNOTAVAIL:
-	case ENETUNREACH:
-	case ENODEV:
-		/* Perhaps only because of the source we asked for. */
-		if (!first->msg_controllen)
-			return false;
-		first->msg_control = NULL;
-		first->msg_controllen = 0;
+	if (e == EAGAIN || e == ENOBUFS)
+		return o->waits-- > 0 && poll(&pf, 1, SEND_WAIT_MS) >= 0;
+	/* Perhaps only because of the source we asked for. */
+	if (sourced && (e == EINVAL || e == EADDRNOTAVAIL || e == ENETUNREACH || e == ENODEV)) {
+		o->any_source_until = o->end[0];
 		return true;
-	default:
-		return false;
 	}
+	if (!joined || (e != EMSGSIZE && e != EIO && e != EOPNOTSUPP && e != EINVAL))
+		return false;
+	if (e == EMSGSIZE)
+		refuse(o->pair, &o->d[o->at]);
+	else if (e != EINVAL)
+		o->pair->offloads &= ~(unsigned)OS_DGRAM_SEGMENT;
+	o->single_until = o->end[0];
+	return true;
 }
 
-size_t os_dgram_send(int fd, const struct nb_dgram *d, size_t count)
+size_t os_dgram_send(struct os_dgram_pair *p, bool six, const struct os_dgram *d, size_t count)
 {
-	struct mmsghdr m[OS_DGRAM_BATCH];
-	struct iovec iov[OS_DGRAM_BATCH];
-	union os_sockaddr sa[OS_DGRAM_BATCH];
-	union control ctl[OS_DGRAM_BATCH];
-	size_t done = 0, sent = 0;
-	int waits = 2;
+	struct outbox o;	/* large: build writes what it needs of it */
+	int fd = six ? p->fd6 : p->fd4, n;
+	size_t sent = 0;
 
 	if (fd < 0)
 		return 0;
-	if (count > OS_DGRAM_BATCH)
-		count = OS_DGRAM_BATCH;
-	for (size_t i = 0; i < count; i++) {
-		iov[i] = (struct iovec){ d[i].p, d[i].n };
-		m[i].msg_hdr = (struct msghdr){
-			.msg_name = &sa[i], .msg_namelen = os_sockaddr_from(&sa[i], &d[i].to),
-			.msg_iov = &iov[i], .msg_iovlen = 1,
-		};
-		if (d[i].from.addr.family)
-			put_local(&m[i].msg_hdr, &ctl[i], &d[i].from.addr);
-	}
-	while (done < count) {
-		int n = sendmmsg(fd, m + done, (unsigned)(count - done), 0);
-
+	o.pair = p;
+	o.d = d;
+	o.count = count > OS_DGRAM_BATCH ? OS_DGRAM_BATCH : count;
+	o.at = o.single_until = o.any_source_until = 0;
+	o.waits = 2;
+	while (o.at < o.count) {
+		build(&o);
+		n = sendmmsg(fd, o.m, (unsigned)o.n, 0);
 		if (n > 0) {
-			done += (size_t)n;
-			sent += (size_t)n;
-		} else if (!again(fd, &m[done].msg_hdr, &waits)) {
-			done++;
+			sent += o.end[n - 1] - o.at;
+			o.at = o.end[n - 1];
+		} else if (!again(&o, fd, errno)) {
+			o.at = o.end[0];
 		}
 	}
 	return sent;

@@ -17,6 +17,10 @@
 
 #include <linux/if_tun.h>
 
+/* Newer than the headers may be: UDP segmentation, both families only together. */
+#define F_USO4 0x20
+#define F_USO6 0x40
+
 static int set_mtu(const struct ifreq *named, unsigned mtu)
 {
 	struct ifreq r = *named;
@@ -31,7 +35,42 @@ static int set_mtu(const struct ifreq *named, unsigned mtu)
 	return err;
 }
 
-int os_tun_open(int *fd, const char *name, unsigned mtu)
+/* Ask for super-packets, the most first; every refusal takes one step back. */
+static void set_offloads(int fd, unsigned *offloads)
+{
+	static const struct {
+		unsigned needs, bits;
+	} steps[] = {
+		{ OS_TUN_VNET | OS_TUN_TSO | OS_TUN_USO, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | F_USO4 | F_USO6 },
+		{ OS_TUN_VNET | OS_TUN_TSO, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 },
+		{ OS_TUN_VNET, TUN_F_CSUM },
+		{ OS_TUN_VNET, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		if ((*offloads & steps[i].needs) != steps[i].needs || ioctl(fd, TUNSETOFFLOAD, (unsigned long)steps[i].bits))
+			continue;
+		*offloads = steps[i].needs;
+		return;
+	}
+	/* The header is there even so. */
+	*offloads = OS_TUN_VNET;
+}
+
+static int attach(int fd, struct ifreq *r, unsigned *offloads)
+{
+	r->ifr_flags = IFF_TUN | IFF_NO_PI;
+	if (*offloads & OS_TUN_VNET) {
+		r->ifr_flags |= IFF_VNET_HDR;
+		if (!ioctl(fd, TUNSETIFF, r))
+			return 0;
+		r->ifr_flags = IFF_TUN | IFF_NO_PI;
+	}
+	*offloads = 0;
+	return ioctl(fd, TUNSETIFF, r);
+}
+
+int os_tun_open(int *fd, const char *name, unsigned mtu, unsigned *offloads)
 {
 	struct ifreq r;
 	int err;
@@ -43,23 +82,24 @@ int os_tun_open(int *fd, const char *name, unsigned mtu)
 	if (*fd < 0)
 		return os_fail(errno);
 	memset(&r, 0, sizeof r);
-	r.ifr_flags = IFF_TUN | IFF_NO_PI;
 	memcpy(r.ifr_name, name, strlen(name));
-	if (ioctl(*fd, TUNSETIFF, &r)) {
+	if (attach(*fd, &r, offloads)) {
 		/* EINVAL: the name belongs to an interface of another kind, or one with several queues. */
 		err = os_fail(errno == EINVAL ? EBUSY : errno);
 		os_close(fd);
 		return err;
 	}
+	if (*offloads)
+		set_offloads(*fd, offloads);
 	err = set_mtu(&r, mtu);
 	if (err)
 		os_close(fd);
 	return err;
 }
 
-int os_tun_read(int fd, void *buf, size_t cap, size_t *n)
+int os_tun_read(int fd, const struct iovec *parts, int count, size_t *n)
 {
-	ssize_t k = read(fd, buf, cap);
+	ssize_t k = readv(fd, parts, count);
 
 	if (k >= 0) {
 		*n = (size_t)k;
@@ -71,9 +111,9 @@ int os_tun_read(int fd, void *buf, size_t cap, size_t *n)
 	return errno == EAGAIN || errno == EINTR ? NB_E_AGAIN : NB_E_IO;
 }
 
-int os_tun_write(int fd, const void *buf, size_t n)
+int os_tun_write(int fd, const struct iovec *parts, int count)
 {
-	if (write(fd, buf, n) >= 0)
+	if (writev(fd, parts, count) >= 0)
 		return 0;
 	if (errno == EBADFD || errno == ENODEV)
 		return NB_E_CLOSED;

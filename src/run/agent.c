@@ -601,7 +601,7 @@ static const char *start_tunnel(struct run_agent *a)
 	static char why[300];
 	struct run_tunnel_config cfg = { .tun_fd = -1, .mtu = (size_t)a->profile.mtu, .port = (uint16_t)a->profile.port,
 					 .fwmark = FWMARK, .tai_floor = load_tai(a) };
-	int err = os_tun_open(&cfg.tun_fd, a->profile.iface, (unsigned)a->profile.mtu);
+	int err = run_tunnel_tun(&cfg, a->profile.iface);
 
 	if (err == NB_E_PERM)
 		return "no permission to create the tunnel interface: run the agent as root, or give it CAP_NET_ADMIN";

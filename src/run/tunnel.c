@@ -1,31 +1,29 @@
-/* tunnel.c - see tunnel.h. One thread waits for TUN, UDP, commands and the device's deadline, and works in
- * batches: up to 64 packets read, sealed together, sent by one call. The rings hold pointers one way (commands
+/* tunnel.c - see tunnel.h. One thread waits for TUN, UDP, commands and the device's deadline; the work on packets
+ * is path.c's. The rings hold pointers one way (commands
  * are made and sized by control) and fixed slots the other way, so that the packet path never allocates.
  * Fields of struct run_tunnel belong to one side each; only rings, eventfds and the atomics are shared. */
 #include "run/tunnel.h"
 
 #include "crypto/crypto.h"
 #include "os/clock.h"
-#include "os/dgram.h"
 #include "os/socket.h"
 #include "os/tun.h"
+#include "run/path.h"
 
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define BATCH OS_DGRAM_BATCH
 #define COMMANDS 1024
 #define COMMAND_WAITS 2000	/* of COMMAND_WAIT_US: one second in all */
 #define COMMAND_WAIT_US 500
 #define SLOTS 256
-#define TURN_SERVERS 16
 #define STATS_WAITING 8
-#define STUN_COOKIE 0x2112a442u
 
 enum command_kind {
 	CMD_PEER_SET,
@@ -63,11 +61,6 @@ struct slot {
 	_Alignas(8) uint8_t data[];
 };
 
-struct out_vector {
-	struct nb_dgram d[BATCH];
-	size_t n;
-};
-
 struct stats_request {
 	uint32_t tag;
 	bool allowed;
@@ -83,6 +76,7 @@ struct run_tunnel {
 	atomic_bool wants_room;		/* the thread found the slots full */
 	atomic_bool stop;
 	_Atomic uint16_t port;
+	atomic_uint offloads;
 	int command_fd, slot_fd;
 	pthread_t thread;
 
@@ -92,23 +86,17 @@ struct run_tunnel {
 	unsigned stats_asked;
 
 	/* the thread's */
-	struct wg_dev *wg;
-	struct os_dgram_pair udp;
-	int tun;
-	size_t mtu, stride;
+	struct run_path path;
+	unsigned udp_wanted;
 	uint32_t fwmark;
-	uint8_t *rx, *tx;		/* BATCH buffers of stride bytes each */
-	struct out_vector out4, out6;
-	struct nb_endpoint turn[TURN_SERVERS];
-	size_t nturn;
-	bool told, tun_gone, port_done;
+	bool told, port_done;
 	int port_err;
 	struct stats_request stats[STATS_WAITING];
 	size_t nstats;
 	struct wg_peer *stats_peer;	/* where the first request stands */
 	bool stats_begun, stats_told;
 	size_t stats_skip;
-	uint64_t dgrams_lost, udp_errors, tun_errors;
+	uint64_t dgrams_lost;
 };
 
 /* --- the ring to control --- */
@@ -182,7 +170,7 @@ static bool tell_event(struct run_tunnel *t)
 	struct slot *s = slot_new(t, RUN_TUNNEL_EVENT);
 	struct wg_event ev;
 
-	if (!s || !wg_event(t->wg, &ev))
+	if (!s || !wg_event(t->path.wg, &ev))
 		return false;
 	if (ev.kind == WG_EV_TAI) {
 		s->m.kind = RUN_TUNNEL_TAI;
@@ -203,10 +191,10 @@ static bool tell_stats_end(struct run_tunnel *t)
 	if (!s)
 		return false;
 	s->m.tag = t->stats[0].tag;
-	s->m.counters.wg = *wg_counters(t->wg);
+	s->m.counters.wg = *wg_counters(t->path.wg);
 	s->m.counters.dgrams_lost = t->dgrams_lost;
-	s->m.counters.udp_errors = t->udp_errors;
-	s->m.counters.tun_errors = t->tun_errors;
+	s->m.counters.udp_errors = t->path.udp_errors;
+	s->m.counters.tun_errors = t->path.tun_errors;
 	slot_commit(t);
 	memmove(t->stats, t->stats + 1, --t->nstats * sizeof t->stats[0]);
 	t->stats_begun = false;
@@ -215,7 +203,7 @@ static bool tell_stats_end(struct run_tunnel *t)
 
 static void stats_advance(struct run_tunnel *t)
 {
-	t->stats_peer = wg_peer_next(t->wg, t->stats_peer);
+	t->stats_peer = wg_peer_next(t->path.wg, t->stats_peer);
 	t->stats_told = false;
 	t->stats_skip = 0;
 }
@@ -241,14 +229,14 @@ static bool tell_stats(struct run_tunnel *t, struct nb_time now)
 	s->m.tag = t->stats[0].tag;
 	memcpy(s->m.key, wg_peer_key(t->stats_peer), NB_KEY_LEN);
 	if (!t->stats_told) {
-		wg_peer_stats(t->wg, t->stats_peer, &s->m.stats, now);
+		wg_peer_stats(t->path.wg, t->stats_peer, &s->m.stats, now);
 		slot_commit(t);
 		t->stats_told = true;
 		if (!t->stats[0].allowed)
 			stats_advance(t);
 		return true;
 	}
-	n = wg_peer_allowed(t->wg, t->stats_peer, t->stats_skip, (struct nb_prefix *)s->data,
+	n = wg_peer_allowed(t->path.wg, t->stats_peer, t->stats_skip, (struct nb_prefix *)s->data,
 			    t->slot_room / sizeof(struct nb_prefix));
 	if (n) {
 		s->m.prefixes = (const struct nb_prefix *)s->data;
@@ -261,6 +249,21 @@ static bool tell_stats(struct run_tunnel *t, struct nb_time now)
 	return true;
 }
 
+static void dgram_up(void *ctx, const struct nb_endpoint *from, const struct nb_endpoint *to, struct nb_bytes data)
+{
+	struct run_tunnel *t = ctx;
+
+	if (data.n && data.n <= RUN_TUNNEL_DGRAM_MAX)
+		tell_data(t, RUN_TUNNEL_DGRAM, from, to, NULL, data.p, data.n);
+	else
+		t->dgrams_lost++;
+}
+
+static void stream_up(void *ctx, const struct wg_ep *ep, struct nb_bytes data)
+{
+	tell_data(ctx, RUN_TUNNEL_STREAM, NULL, NULL, ep, data.p, data.n);
+}
+
 /* Everything that waits to be told and must not be lost. */
 static void tell_all(struct run_tunnel *t, struct nb_time now)
 {
@@ -270,13 +273,13 @@ static void tell_all(struct run_tunnel *t, struct nb_time now)
 		;
 	if (t->port_done && (s = slot_new(t, RUN_TUNNEL_PORT)) != NULL) {
 		s->m.err = t->port_err;
-		s->m.port = t->udp.port;
+		s->m.port = t->path.udp.port;
 		slot_commit(t);
 		t->port_done = false;
 	}
-	if (t->tun_gone && slot_new(t, RUN_TUNNEL_TUN_GONE)) {
+	if (t->path.tun_gone && slot_new(t, RUN_TUNNEL_TUN_GONE)) {
 		slot_commit(t);
-		t->tun_gone = false;
+		t->path.tun_gone = false;
 	}
 	while (tell_stats(t, now))
 		;
@@ -285,203 +288,38 @@ static void tell_all(struct run_tunnel *t, struct nb_time now)
 	t->told = false;
 }
 
-/* --- out to the network --- */
-
-static void out_send(struct run_tunnel *t, struct out_vector *v, int fd)
-{
-	if (v->n)
-		t->udp_errors += v->n - os_dgram_send(fd, v->d, v->n);
-	v->n = 0;
-}
-
-static void out_flush(struct run_tunnel *t)
-{
-	out_send(t, &t->out4, t->udp.fd4);
-	out_send(t, &t->out6, t->udp.fd6);
-}
-
-static void out_add(struct run_tunnel *t, const struct nb_endpoint *to, const struct nb_addr *from, uint8_t *p, size_t n)
-{
-	struct out_vector *v = to->addr.family == 6 ? &t->out6 : &t->out4;
-	struct nb_dgram *d = &v->d[v->n++];
-
-	*d = (struct nb_dgram){ .to = *to, .p = p, .n = n, .cap = n };
-	if (from->family == to->addr.family)
-		d->from.addr = *from;
-	if (v->n == BATCH)
-		out_flush(t);
-}
-
-static void out_packet(struct run_tunnel *t, const struct wg_pkt *k)
-{
-	if (k->ep.kind == WG_EP_STREAM)
-		tell_data(t, RUN_TUNNEL_STREAM, NULL, NULL, &k->ep, k->p, k->n);
-	else
-		out_add(t, &k->ep.remote, &k->ep.local, k->p, k->n);
-}
-
-/* What the device has to say by itself. */
-static void wg_flush(struct run_tunnel *t, struct nb_time now)
-{
-	struct wg_pkt k;
-	size_t i = 0;
-
-	for (;;) {
-		k.buf = t->tx + i * t->stride;
-		k.cap = t->stride;
-		if (!wg_output(t->wg, &k, now))
-			break;
-		out_packet(t, &k);
-		if (++i == BATCH) {
-			out_flush(t);
-			i = 0;
-		}
-	}
-	out_flush(t);
-}
-
-/* --- TUN --- */
-
-static void tun_lost(struct run_tunnel *t)
-{
-	os_close(&t->tun);
-	t->tun_gone = true;
-}
-
-static void tun_round(struct run_tunnel *t)
-{
-	struct wg_pkt k[BATCH];
-	size_t n = 0;
-	int err = 0;
-
-	while (n < BATCH) {
-		uint8_t *buf = t->tx + n * t->stride;
-		size_t len;
-
-		/* One byte more than allowed tells a packet that is too long. */
-		err = os_tun_read(t->tun, buf + WG_HEADROOM, t->mtu + 1, &len);
-		if (err)
-			break;
-		if (len > t->mtu) {
-			t->tun_errors++;
-			continue;
-		}
-		k[n++] = (struct wg_pkt){ .buf = buf, .cap = t->stride, .p = buf + WG_HEADROOM, .n = len };
-	}
-	wg_send(t->wg, k, n, os_now());
-	for (size_t i = 0; i < n; i++)
-		if (k[i].verdict == WG_WIRE)
-			out_packet(t, &k[i]);
-	out_flush(t);
-	if (err == NB_E_CLOSED)
-		tun_lost(t);
-}
-
-static void tun_put(struct run_tunnel *t, const struct wg_pkt *k, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (k[i].verdict == WG_INNER && t->tun >= 0 && os_tun_write(t->tun, k[i].p, k[i].n))
-			t->tun_errors++;
-}
-
-/* --- UDP --- */
-
-/* STUN (RFC 8489, 5): two zero bits, the cookie, and a length that is that of the datagram. No WireGuard message
- * can have all three. */
-static bool is_stun(const uint8_t *p, size_t n)
-{
-	return n >= 20 && !(p[0] & 0xc0) && nb_get_be32(p + 4) == STUN_COOKIE && (size_t)nb_get_be16(p + 2) + 20 == n;
-}
-
-static bool from_turn(const struct run_tunnel *t, const struct nb_endpoint *from)
-{
-	for (size_t i = 0; i < t->nturn; i++)
-		if (nb_endpoint_eq(&t->turn[i], from))
-			return true;
-	return false;
-}
-
-/* Is it for the device? Then fill in k. */
-static bool classify(const struct run_tunnel *t, const struct nb_dgram *d, struct wg_pkt *k)
-{
-	size_t len;
-
-	*k = (struct wg_pkt){ .buf = d->p, .cap = d->cap, .p = d->p, .n = d->n };
-	k->ep.remote = d->from;
-	k->ep.local = d->to.addr;
-	if (is_stun(d->p, d->n))
-		return false;
-	k->ep.kind = WG_EP_UDP;
-	if (wg_looks_like(nb_bytes(d->p, d->n)))
-		return true;
-	/* ChannelData (RFC 8656, 12.4): channel, length; padding may follow. */
-	if (d->n < 4 || (d->p[0] & 0xc0) != 0x40 || !from_turn(t, &d->from))
-		return false;
-	len = nb_get_be16(d->p + 2);
-	if (len > d->n - 4 || is_stun(d->p + 4, len) || !wg_looks_like(nb_bytes(d->p + 4, len)))
-		return false;
-	k->ep.kind = WG_EP_TURN;
-	k->ep.id = nb_get_be16(d->p);
-	k->p = d->p + 4;
-	k->n = len;
-	return true;
-}
-
-static void udp_round(struct run_tunnel *t, int fd)
-{
-	struct nb_dgram d[BATCH];
-	struct wg_pkt k[BATCH];
-	size_t n, nk = 0;
-
-	for (size_t i = 0; i < BATCH; i++)
-		d[i] = (struct nb_dgram){ .p = t->rx + i * t->stride, .cap = t->stride };
-	n = os_dgram_recv(fd, t->udp.port, d, BATCH);
-	for (size_t i = 0; i < n; i++) {
-		if (classify(t, &d[i], &k[nk]))
-			nk++;
-		else if (d[i].n && d[i].n <= RUN_TUNNEL_DGRAM_MAX)
-			tell_data(t, RUN_TUNNEL_DGRAM, &d[i].from, &d[i].to, NULL, d[i].p, d[i].n);
-		else
-			t->dgrams_lost++;
-	}
-	if (nk) {
-		wg_input(t->wg, k, nk, os_now());
-		tun_put(t, k, nk);
-	}
-}
-
 /* --- commands --- */
 
 static void peer_set(struct run_tunnel *t, const struct command *c, struct nb_time now)
 {
 	const struct run_tunnel_peer *s = &c->peer;
 	const struct nb_prefix *prefixes = (const struct nb_prefix *)c->bytes;
-	struct wg_peer *p = wg_peer_find(t->wg, s->key);
+	struct wg_peer *p = wg_peer_find(t->path.wg, s->key);
 
-	if (!p && (s->update_only || wg_peer_add(t->wg, s->key, &p)))
+	if (!p && (s->update_only || wg_peer_add(t->path.wg, s->key, &p)))
 		return;
 	if (s->set_psk)
-		wg_peer_set_psk(t->wg, p, s->psk);
+		wg_peer_set_psk(t->path.wg, p, s->psk);
 	if (s->replace_allowed)
-		wg_peer_disallow_all(t->wg, p);
+		wg_peer_disallow_all(t->path.wg, p);
 	for (size_t i = 0; i < c->n; i++)
-		wg_peer_allow(t->wg, p, &prefixes[i]);
+		wg_peer_allow(t->path.wg, p, &prefixes[i]);
 	if (s->set_endpoint)
-		wg_peer_set_endpoint(t->wg, p, &s->ep, now);
+		wg_peer_set_endpoint(t->path.wg, p, &s->ep, now);
 	if (s->set_keepalive)
-		wg_peer_set_keepalive(t->wg, p, s->keepalive, now);
+		wg_peer_set_keepalive(t->path.wg, p, s->keepalive, now);
 }
 
 static void peer_remove(struct run_tunnel *t, struct wg_peer *p)
 {
 	if (t->stats_begun && t->stats_peer == p)
 		stats_advance(t);
-	wg_peer_remove(t->wg, p);
+	wg_peer_remove(t->path.wg, p);
 }
 
 static void peer_command(struct run_tunnel *t, const struct command *c, struct nb_time now)
 {
-	struct wg_peer *p = wg_peer_find(t->wg, c->key);
+	struct wg_peer *p = wg_peer_find(t->path.wg, c->key);
 	const struct nb_prefix *prefixes = (const struct nb_prefix *)c->bytes;
 
 	if (!p)
@@ -491,38 +329,18 @@ static void peer_command(struct run_tunnel *t, const struct command *c, struct n
 		peer_remove(t, p);
 		break;
 	case CMD_PEER_RESET:
-		wg_peer_reset(t->wg, p);
+		wg_peer_reset(t->path.wg, p);
 		break;
 	case CMD_PEER_DISALLOW:
 		for (size_t i = 0; i < c->n; i++)
-			wg_peer_disallow(t->wg, p, &prefixes[i]);
+			wg_peer_disallow(t->path.wg, p, &prefixes[i]);
 		break;
 	default:
-		wg_peer_set_endpoint(t->wg, p, &c->ep, now);
+		wg_peer_set_endpoint(t->path.wg, p, &c->ep, now);
 		if (c->flag)
-			wg_peer_handshake(t->wg, p, true, now);
+			wg_peer_handshake(t->path.wg, p, true, now);
 		break;
 	}
-}
-
-static void deliver(struct run_tunnel *t, struct command *c, struct nb_time now)
-{
-	struct wg_pkt k = { .buf = c->bytes, .cap = c->n, .p = c->bytes, .n = c->n, .ep = c->ep };
-
-	wg_input(t->wg, &k, 1, now);
-	tun_put(t, &k, 1);
-}
-
-static void turn_change(struct run_tunnel *t, const struct nb_endpoint *server, bool add)
-{
-	size_t i = 0;
-
-	while (i < t->nturn && !nb_endpoint_eq(&t->turn[i], server))
-		i++;
-	if (add && i == t->nturn && i < TURN_SERVERS)
-		t->turn[t->nturn++] = *server;
-	else if (!add && i < t->nturn)
-		t->turn[i] = t->turn[--t->nturn];
 }
 
 static void private_key(struct run_tunnel *t, const struct command *c)
@@ -532,10 +350,10 @@ static void private_key(struct run_tunnel *t, const struct command *c)
 	struct wg_peer *self;
 
 	nbc_x25519_base(pub, c->key);
-	self = wg_peer_find(t->wg, pub);
+	self = wg_peer_find(t->path.wg, pub);
 	if (self)
 		peer_remove(t, self);
-	wg_set_private_key(t->wg, c->key);
+	wg_set_private_key(t->path.wg, c->key);
 }
 
 static void change_port(struct run_tunnel *t, uint16_t port)
@@ -544,13 +362,13 @@ static void change_port(struct run_tunnel *t, uint16_t port)
 
 	t->port_done = true;
 	t->port_err = 0;
-	if (port && port == t->udp.port)
+	if (port && port == t->path.udp.port)
 		return;
-	t->port_err = os_dgram_open(&fresh, port, t->fwmark);
+	t->port_err = os_dgram_open(&fresh, port, t->fwmark, t->udp_wanted);
 	if (t->port_err)
 		return;
-	os_dgram_close(&t->udp);
-	t->udp = fresh;
+	os_dgram_close(&t->path.udp);
+	run_path_set_udp(&t->path, &fresh);
 	atomic_store(&t->port, fresh.port);
 }
 
@@ -567,30 +385,28 @@ static void command_run(struct run_tunnel *t, struct command *c, struct nb_time 
 		peer_command(t, c, now);
 		break;
 	case CMD_SEND:
-		out_add(t, &c->to, &c->from, c->bytes, c->n);
-		/* The bytes go away with the command. */
-		out_flush(t);
+		run_path_send(&t->path, &c->to, &c->from, c->bytes, c->n);
 		break;
 	case CMD_DELIVER:
-		deliver(t, c, now);
+		run_path_deliver(&t->path, &c->ep, c->bytes, c->n);
 		break;
 	case CMD_TURN_ADD:
 	case CMD_TURN_REMOVE:
-		turn_change(t, &c->to, c->kind == CMD_TURN_ADD);
+		run_path_turn(&t->path, &c->to, c->kind == CMD_TURN_ADD);
 		break;
 	case CMD_PRIVATE_KEY:
 		private_key(t, c);
 		break;
 	case CMD_FWMARK:
 		t->fwmark = c->value;
-		if (os_dgram_set_mark(&t->udp, c->value))
-			t->udp_errors++;
+		if (os_dgram_set_mark(&t->path.udp, c->value))
+			t->path.udp_errors++;
 		break;
 	case CMD_PORT:
 		change_port(t, (uint16_t)c->value);
 		break;
 	case CMD_PEERS_CLEAR:
-		for (struct wg_peer *p; (p = wg_peer_next(t->wg, NULL)) != NULL;)
+		for (struct wg_peer *p; (p = wg_peer_next(t->path.wg, NULL)) != NULL;)
 			peer_remove(t, p);
 		break;
 	case CMD_STATS:
@@ -635,6 +451,87 @@ static void commands_run(struct run_tunnel *t, struct nb_time now)
 	}
 }
 
+/* --- offloads --- */
+
+static const struct {
+	const char *name;
+	unsigned bit;
+} offload_names[] = {
+	{ "checksum", RUN_TUNNEL_CHECKSUM }, { "tso", RUN_TUNNEL_TSO }, { "uso", RUN_TUNNEL_USO },
+	{ "segment", RUN_TUNNEL_SEGMENT }, { "gro", RUN_TUNNEL_GRO },
+};
+#define NOFFLOADS (sizeof offload_names / sizeof offload_names[0])
+
+static unsigned tun_bits(unsigned offloads)
+{
+	return (offloads & RUN_TUNNEL_CHECKSUM ? OS_TUN_VNET : 0u) | (offloads & RUN_TUNNEL_TSO ? OS_TUN_TSO : 0u) |
+	       (offloads & RUN_TUNNEL_USO ? OS_TUN_USO : 0u);
+}
+
+static unsigned udp_bits(unsigned offloads)
+{
+	return (offloads & RUN_TUNNEL_SEGMENT ? OS_DGRAM_SEGMENT : 0u) | (offloads & RUN_TUNNEL_GRO ? OS_DGRAM_GRO : 0u);
+}
+
+/* Let control see what is in use now. */
+static void offloads_tell(struct run_tunnel *t)
+{
+	const struct run_path *p = &t->path;
+	unsigned udp = p->udp.offloads;
+
+	atomic_store_explicit(&t->offloads, (p->tun_vnet ? RUN_TUNNEL_CHECKSUM : 0u) | (p->tun_tso ? RUN_TUNNEL_TSO : 0u) |
+			      (p->tun_uso ? RUN_TUNNEL_USO : 0u) | (udp & OS_DGRAM_SEGMENT ? RUN_TUNNEL_SEGMENT : 0u) |
+			      (udp & OS_DGRAM_GRO ? RUN_TUNNEL_GRO : 0u), memory_order_relaxed);
+}
+
+unsigned run_tunnel_offloads(const struct run_tunnel *t)
+{
+	return atomic_load_explicit(&t->offloads, memory_order_relaxed);
+}
+
+void run_tunnel_offloads_text(char out[RUN_TUNNEL_OFFLOADS_TEXT], unsigned offloads)
+{
+	size_t n = 0;
+
+	snprintf(out, RUN_TUNNEL_OFFLOADS_TEXT, "none");
+	for (size_t i = 0; i < NOFFLOADS; i++)
+		if (offloads & offload_names[i].bit)
+			n += (size_t)snprintf(out + n, RUN_TUNNEL_OFFLOADS_TEXT - n, "%s%s", n ? "," : "",
+					      offload_names[i].name);
+}
+
+unsigned run_tunnel_offloads_parse(const char *text)
+{
+	unsigned bits = 0;
+
+	if (!text || !strcmp(text, "all"))
+		return RUN_TUNNEL_ALL;
+	while (*text) {
+		size_t n = strcspn(text, ",");
+
+		for (size_t i = 0; i < NOFFLOADS; i++)
+			if (nb_bytes_eq_str(nb_bytes(text, n), offload_names[i].name))
+				bits |= offload_names[i].bit;
+		text += n + (text[n] == ',');
+	}
+	/* Each of the device's needs those before it. */
+	if (bits & RUN_TUNNEL_USO)
+		bits |= RUN_TUNNEL_TSO;
+	if (bits & RUN_TUNNEL_TSO)
+		bits |= RUN_TUNNEL_CHECKSUM;
+	return bits;
+}
+
+int run_tunnel_tun(struct run_tunnel_config *cfg, const char *name)
+{
+	unsigned wanted = run_tunnel_offloads_parse(getenv("NB_TUNNEL_OFFLOADS")), tun = tun_bits(wanted);
+	int err = os_tun_open(&cfg->tun_fd, name, (unsigned)cfg->mtu, &tun);
+
+	cfg->offloads = (wanted & (RUN_TUNNEL_SEGMENT | RUN_TUNNEL_GRO)) | (tun & OS_TUN_VNET ? RUN_TUNNEL_CHECKSUM : 0u) |
+			(tun & OS_TUN_TSO ? RUN_TUNNEL_TSO : 0u) | (tun & OS_TUN_USO ? RUN_TUNNEL_USO : 0u);
+	return err;
+}
+
 /* --- the thread --- */
 
 static void wait_for(struct run_tunnel *t, struct pollfd fds[4], struct nb_time deadline)
@@ -642,9 +539,9 @@ static void wait_for(struct run_tunnel *t, struct pollfd fds[4], struct nb_time 
 	struct timespec ts, *timeout = NULL;
 
 	fds[0] = (struct pollfd){ t->command_fd, POLLIN, 0 };
-	fds[1] = (struct pollfd){ t->tun, POLLIN, 0 };
-	fds[2] = (struct pollfd){ t->udp.fd4, POLLIN, 0 };
-	fds[3] = (struct pollfd){ t->udp.fd6, POLLIN, 0 };
+	fds[1] = (struct pollfd){ t->path.tun, POLLIN, 0 };
+	fds[2] = (struct pollfd){ t->path.udp.fd4, POLLIN, 0 };
+	fds[3] = (struct pollfd){ t->path.udp.fd6, POLLIN, 0 };
 	if (!nb_time_is_never(deadline)) {
 		int64_t left = nb_time_diff(deadline, os_now());
 
@@ -665,22 +562,23 @@ static void *thread_main(void *arg)
 	while (!atomic_load(&t->stop)) {
 		struct nb_time now;
 
-		wait_for(t, fds, wg_deadline(t->wg));
+		wait_for(t, fds, wg_deadline(t->path.wg));
 		if (fds[0].revents)
 			unkick(t->command_fd);
 		/* Jumps of the wall clock show in the next handshake, without anybody watching for them. */
 		now = os_now();
-		wg_set_wall(t->wg, now, os_wall());
+		wg_set_wall(t->path.wg, now, os_wall());
 		/* Always, and first: a packet that was sent after a command must find it done. */
 		commands_run(t, now);
-		if (fds[1].revents && t->tun >= 0)
-			tun_round(t);
+		if (fds[1].revents && t->path.tun >= 0)
+			run_path_tun(&t->path);
 		if (fds[2].revents)
-			udp_round(t, t->udp.fd4);
+			run_path_udp(&t->path, false);
 		if (fds[3].revents)
-			udp_round(t, t->udp.fd6);
+			run_path_udp(&t->path, true);
 		now = os_now();
-		wg_flush(t, now);
+		run_path_flush(&t->path, now);
+		offloads_tell(t);
 		tell_all(t, now);
 	}
 	return NULL;
@@ -702,15 +600,14 @@ static int thread_start(struct run_tunnel *t)
 
 /* --- control's side --- */
 
-static int buffers_new(struct run_tunnel *t)
+static int slots_new(struct run_tunnel *t)
 {
-	t->stride = ((t->mtu > 1600 ? t->mtu : 1600) + WG_HEADROOM + WG_TAILROOM + WG_OVERHEAD + 63) & ~(size_t)63;
-	t->slot_room = (t->mtu + 64 > RUN_TUNNEL_DGRAM_MAX ? t->mtu + 64 : RUN_TUNNEL_DGRAM_MAX) & ~(size_t)7;
+	size_t mtu = t->path.mtu;
+
+	t->slot_room = (mtu + 64 > RUN_TUNNEL_DGRAM_MAX ? mtu + 64 : RUN_TUNNEL_DGRAM_MAX) & ~(size_t)7;
 	t->slot_stride = (sizeof(struct slot) + t->slot_room + 63) & ~(size_t)63;
-	t->rx = malloc(BATCH * t->stride);
-	t->tx = malloc(BATCH * t->stride);
 	t->slots = malloc(SLOTS * t->slot_stride);
-	return t->rx && t->tx && t->slots ? 0 : NB_E_NOMEM;
+	return t->slots ? 0 : NB_E_NOMEM;
 }
 
 static int device_new(struct run_tunnel *t, const struct run_tunnel_config *cfg)
@@ -719,7 +616,7 @@ static int device_new(struct run_tunnel *t, const struct run_tunnel_config *cfg)
 	int err;
 
 	memcpy(wc.private_key, cfg->private_key, NB_KEY_LEN);
-	err = wg_new(&t->wg, &wc, os_now(), os_wall());
+	err = wg_new(&t->path.wg, &wc, os_now(), os_wall());
 	nb_wipe(&wc, sizeof wc);
 	return err;
 }
@@ -735,25 +632,30 @@ int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg)
 	t = calloc(1, sizeof *t);
 	if (!t)
 		return NB_E_NOMEM;
-	t->udp.fd4 = t->udp.fd6 = t->tun = -1;
-	t->mtu = cfg->mtu;
+	t->path.udp.fd4 = t->path.udp.fd6 = t->path.tun = -1;
+	t->path.mtu = cfg->mtu;
+	t->path.up = (struct run_path_up){ dgram_up, stream_up, t };
+	t->udp_wanted = udp_bits(cfg->offloads);
 	t->fwmark = cfg->fwmark;
 	t->command_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->slot_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = t->command_fd < 0 || t->slot_fd < 0 ? NB_E_SYS : nbc_init();
 	if (!err)
-		err = buffers_new(t);
+		err = slots_new(t);
 	if (!err)
 		err = device_new(t, cfg);
 	if (!err)
-		err = os_dgram_open(&t->udp, cfg->port, cfg->fwmark);
+		err = os_dgram_open(&t->path.udp, cfg->port, cfg->fwmark, t->udp_wanted);
+	if (!err)
+		err = run_path_init(&t->path, tun_bits(cfg->offloads));
 	if (!err) {
-		atomic_store(&t->port, t->udp.port);
-		t->tun = cfg->tun_fd;
+		offloads_tell(t);
+		atomic_store(&t->port, t->path.udp.port);
+		t->path.tun = cfg->tun_fd;
 		err = thread_start(t);
 	}
 	if (err) {
-		t->tun = -1;
+		t->path.tun = -1;
 		run_tunnel_free(t);
 		return err;
 	}
@@ -799,16 +701,13 @@ void run_tunnel_free(struct run_tunnel *t)
 	}
 	while ((c = command_take(t)) != NULL)
 		command_free(c, command_extra(c));
-	wg_free(t->wg);
-	os_dgram_close(&t->udp);
-	os_close(&t->tun);
+	wg_free(t->path.wg);
+	run_path_fini(&t->path);
 	os_close(&t->command_fd);
 	os_close(&t->slot_fd);
 	if (t->slots)
 		nb_wipe(t->slots, SLOTS * t->slot_stride);
 	free(t->slots);
-	free(t->rx);
-	free(t->tx);
 	free(t);
 }
 

@@ -13,8 +13,19 @@ struct run_tunnel;
 
 #define RUN_TUNNEL_DGRAM_MAX 1600	/* longer non-WireGuard datagrams are dropped and counted */
 
+/* What the system does for us, of the TUN interface and of the sockets. */
+enum run_tunnel_offload {
+	RUN_TUNNEL_CHECKSUM = 1,	/* virtio headers on TUN; sums of inner packets are left to us */
+	RUN_TUNNEL_TSO = 2,		/* TCP super-packets from and to TUN */
+	RUN_TUNNEL_USO = 4,		/* UDP super-packets from and to TUN */
+	RUN_TUNNEL_SEGMENT = 8,		/* UDP_SEGMENT */
+	RUN_TUNNEL_GRO = 16,		/* UDP_GRO */
+	RUN_TUNNEL_ALL = 31,
+};
+
 struct run_tunnel_config {
 	int tun_fd;			/* nonblocking, IFF_NO_PI; -1: no inner side. Taken over: closed by run_tunnel_free */
+	unsigned offloads;		/* those tun_fd has, and those wanted of the sockets */
 	size_t mtu;			/* of the TUN interface: 576..8192; larger inner packets are dropped */
 	uint16_t port;			/* UDP port; 0: the system chooses, see run_tunnel_port */
 	uint32_t fwmark;		/* SO_MARK of the UDP sockets; 0: none */
@@ -22,6 +33,12 @@ struct run_tunnel_config {
 	struct nb_wall tai_floor;	/* from RUN_TUNNEL_TAI of an earlier run; 0: none */
 };
 
+/* Open TUN interface `name` with cfg->mtu into cfg->tun_fd, and set cfg->offloads to what it has together with what
+ * to try on the sockets. The environment variable NB_TUNNEL_OFFLOADS (see run_tunnel_offloads_parse) takes
+ * away from that, for tests and for a system whose offloads are broken. Returns as os_tun_open. */
+int run_tunnel_tun(struct run_tunnel_config *cfg, const char *name);
+/* "all", "none", or a list of checksum, tso, uso, segment and gro with commas; NULL is "all", other words count as none. */
+unsigned run_tunnel_offloads_parse(const char *text);
 /* Open the sockets and start the thread. Returns 0, NB_E_BUSY (port taken), NB_E_PERM, NB_E_SYS,
  * NB_E_NOMEM, NB_E_ARG; on failure tun_fd still belongs to the caller. */
 int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg);
@@ -29,6 +46,11 @@ int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg)
 void run_tunnel_free(struct run_tunnel *t);
 /* The UDP port in use. */
 uint16_t run_tunnel_port(const struct run_tunnel *t);
+/* The offloads in use: each was tried, and goes for good when the system refuses it later. */
+unsigned run_tunnel_offloads(const struct run_tunnel *t);
+#define RUN_TUNNEL_OFFLOADS_TEXT 48
+/* As a list for users, "none" when empty. */
+void run_tunnel_offloads_text(char out[RUN_TUNNEL_OFFLOADS_TEXT], unsigned offloads);
 /* Readable when run_tunnel_next may have something; level-triggered. Do not read from it. */
 int run_tunnel_fd(const struct run_tunnel *t);
 

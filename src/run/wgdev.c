@@ -435,7 +435,7 @@ static int read_config(struct wgdev *d, struct nb_buf *text, struct run_wgdev_if
 static int tunnel_start(struct wgdev *d, const struct run_wgdev_iface *i)
 {
 	struct run_tunnel_config cfg = { .mtu = d->opt->mtu, .port = i->port, .fwmark = i->mark };
-	int err = os_tun_open(&cfg.tun_fd, d->opt->name, d->opt->mtu);
+	int err = run_tunnel_tun(&cfg, d->opt->name);
 
 	if (err)
 		return fail(d->opt->name, err == NB_E_ARG ? "no good interface name or MTU" : os_why(),

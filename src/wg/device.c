@@ -217,6 +217,33 @@ static bool inner_parse(const uint8_t *p, size_t n, bool source, int *family, co
 	return false;
 }
 
+/* The congestion bits of an inner packet, 20 bytes of it at least. */
+static uint8_t inner_ecn(const uint8_t *p)
+{
+	return p[0] >> 4 == 6 ? p[1] >> 4 & 3 : p[1] & 3;
+}
+
+/* A router on the way marked the outer packet: pass it on to a flow that understands it (RFC 6040, 4.2; what a
+ * flow does not understand is delivered unmarked, as WireGuard does). */
+static void inner_mark(uint8_t *p)
+{
+	uint32_t sum;
+
+	if (p[0] >> 4 == 6) {
+		if (p[1] & 0x30)
+			p[1] |= 0x30;
+		return;
+	}
+	if (!(p[1] & 3) || (p[1] & 3) == 3)
+		return;
+	/* RFC 1624: ~(~sum + ~old + new) */
+	sum = (uint16_t)~nb_get_be16(p + 10) + (uint32_t)(uint16_t)~nb_get_be16(p);
+	p[1] |= 3;
+	sum += nb_get_be16(p);
+	sum = (sum >> 16) + (sum & 0xffff);
+	nb_put_be16(p + 10, (uint16_t)~(sum + (sum >> 16)));
+}
+
 static struct wg_peer *inner_peer(const struct wg_dev *d, int family, const uint8_t *addr)
 {
 	return family == 4 ? wg_trie_find4(&d->trie, addr) : wg_trie_find6(&d->trie, addr);
@@ -231,6 +258,7 @@ static void transport_frame(struct wg_dev *d, struct wg_peer *p, struct wg_pkt *
 	size_t padded = (k->n + 15) & ~(size_t)15;
 	uint8_t *msg = k->p - WG_TRA_HEADER;
 
+	k->ecn = k->n ? inner_ecn(k->p) : 0;
 	/* Never pad beyond the MTU, nor cut a packet that is larger. */
 	if (padded > d->cfg.mtu)
 		padded = k->n > d->cfg.mtu ? k->n : d->cfg.mtu;
@@ -595,6 +623,8 @@ static void transport_opened(struct wg_dev *d, const struct open_job *job, const
 		return;
 	}
 	p->last_rx_data = now;
+	if (k->ecn == 3)
+		inner_mark(op->p);
 	k->p = op->p;
 	k->n = len;
 	k->peer = p;
@@ -757,6 +787,7 @@ int wg_output(struct wg_dev *d, struct wg_pkt *pkt, struct nb_time now)
 	wg_timers_run(d, now);
 	pkt->peer = NULL;
 	pkt->verdict = WG_DROP;
+	pkt->ecn = 0;
 	pkt->p = pkt->buf + WG_HEADROOM;
 	pkt->n = 0;
 	if (d->control_n)

@@ -56,6 +56,7 @@ struct wg_pkt {
 	struct wg_ep ep;
 	struct wg_peer *peer;	/* valid until the next control call that removes peers */
 	uint8_t verdict;	/* enum wg_verdict */
+	uint8_t ecn;		/* congestion bits of the outer header: wg_input reads, the others write them (RFC 6040) */
 };
 
 struct wg_config {

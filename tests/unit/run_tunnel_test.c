@@ -210,7 +210,7 @@ static void relayed(void **state)
 	(void)state;
 	node_init(&a, 1);
 	node_init(&b, 2);
-	assert_int_equal(os_dgram_open(&server, 0, 0), 0);
+	assert_int_equal(os_dgram_open(&server, 0, 0, 0), 0);
 	turn.remote = (struct nb_endpoint){ nb_addr4(0x7f000001), server.port };
 	know(&a, &b, false);
 	know(&b, &a, false);
@@ -222,17 +222,16 @@ static void relayed(void **state)
 	assert_int_equal(run_tunnel_endpoint(a.t, b.pub, &turn, false), 0);
 	for (int i = 0; i < 40 && !got; i++) {
 		struct pollfd pf[2] = { { server.fd4, POLLIN, 0 }, { b.inner, POLLIN, 0 } };
-		struct nb_dgram d = { .p = buf, .cap = sizeof buf };
+		struct os_dgram d = { .p = buf, .cap = sizeof buf };
 
 		poll(pf, 2, 200);
 		got = pf[1].revents != 0;
-		if (pf[0].revents && os_dgram_recv(server.fd4, server.port, &d, 1)) {
+		if (pf[0].revents && os_dgram_recv(&server, false, &d, 1)) {
 			assert_int_equal(nb_get_be16(buf), 0x4000);
 			assert_int_equal(nb_get_be16(buf + 2), d.n - 4);
-			d.to.addr = nb_addr4(0x7f000001);
-			d.to.port = nb_endpoint_eq(&d.from, &a.at) ? b.at.port : a.at.port;
-			memset(&d.from, 0, sizeof d.from);
-			assert_int_equal(os_dgram_send(server.fd4, &d, 1), 1);
+			d.remote = nb_endpoint_eq(&d.remote, &a.at) ? b.at : a.at;
+			d.local = (struct nb_addr){ 0 };
+			assert_int_equal(os_dgram_send(&server, false, &d, 1), 1);
 		}
 	}
 	inner_expect(&b, 1, 60);

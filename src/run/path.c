@@ -1,0 +1,395 @@
+/* path.c - see path.h. A turn reads up to 64 times from TUN and receives one batch: what is read together is sealed
+ * together and leaves in as few calls as the system allows; what is received together is opened together, joined
+ * by flow and written once per group. */
+#include "run/path.h"
+
+#include "os/clock.h"
+#include "os/socket.h"
+#include "os/tun.h"
+
+#include <stdlib.h>
+
+#define SLOTS OS_DGRAM_BATCH
+#define READS 64		/* of TUN in a turn */
+#define TURN_SEGMENTS 768	/* after which a turn reads no more */
+#define LARGE 16		/* messages of many datagrams received at once */
+#define SMALL 64		/* plain ones */
+#define OPEN 64			/* messages opened at once */
+#define STUN_COOKIE 0x2112a442u
+
+int run_path_init(struct run_path *p, unsigned tun_offloads)
+{
+	size_t small;
+
+	p->stride = ((p->mtu > 1600 ? p->mtu : 1600) + WG_HEADROOM + WG_TAILROOM + WG_OVERHEAD + 63) & ~(size_t)63;
+	small = SMALL * p->stride;
+	p->rx = malloc(small > LARGE * OS_DGRAM_LARGE ? small : LARGE * OS_DGRAM_LARGE);
+	p->tx = malloc(SLOTS * p->stride);
+	p->super = malloc(OS_DGRAM_LARGE + p->mtu);
+	p->tun_vnet = tun_offloads & OS_TUN_VNET;
+	p->tun_tso = tun_offloads & OS_TUN_TSO;
+	p->tun_uso = tun_offloads & OS_TUN_USO;
+	wg_join_init(&p->join, p->tun_tso, p->tun_uso);
+	run_path_set_udp(p, &p->udp);
+	return p->rx && p->tx && p->super ? 0 : NB_E_NOMEM;
+}
+
+void run_path_fini(struct run_path *p)
+{
+	os_dgram_close(&p->udp);
+	os_close(&p->tun);
+	free(p->rx);
+	free(p->tx);
+	free(p->super);
+}
+
+void run_path_set_udp(struct run_path *p, const struct os_dgram_pair *fresh)
+{
+	bool gro = fresh->offloads & OS_DGRAM_GRO;
+
+	p->udp = *fresh;
+	p->rx_count = gro ? LARGE : SMALL;
+	p->rx_room = gro ? OS_DGRAM_LARGE : p->stride;
+}
+
+/* --- out to the network --- */
+
+static void out_send(struct run_path *p, struct run_path_out *v, bool six)
+{
+	if (v->n)
+		p->udp_errors += v->n - os_dgram_send(&p->udp, six, v->d, v->n);
+	v->n = 0;
+}
+
+static void out_flush(struct run_path *p)
+{
+	out_send(p, &p->out4, false);
+	out_send(p, &p->out6, true);
+}
+
+static void out_add(struct run_path *p, const struct nb_endpoint *to, const struct nb_addr *from, uint8_t *data, size_t n,
+		    uint8_t ecn)
+{
+	struct run_path_out *v = to->addr.family == 6 ? &p->out6 : &p->out4;
+	struct os_dgram *d = &v->d[v->n++];
+
+	d->remote = *to;
+	d->local = from->family == to->addr.family ? *from : (struct nb_addr){ 0 };
+	d->p = data;
+	d->n = n;
+	d->ecn = ecn;
+	if (v->n == SLOTS)
+		out_flush(p);
+}
+
+static void out_packet(struct run_path *p, const struct wg_pkt *k)
+{
+	if (k->ep.kind == WG_EP_STREAM)
+		p->up.stream(p->up.ctx, &k->ep, nb_bytes(k->p, k->n));
+	else
+		out_add(p, &k->ep.remote, &k->ep.local, k->p, k->n, k->ecn);
+}
+
+void run_path_send(struct run_path *p, const struct nb_endpoint *to, const struct nb_addr *from, uint8_t *data, size_t n)
+{
+	out_add(p, to, from, data, n, 0);
+	/* The bytes are the caller's. */
+	out_flush(p);
+}
+
+void run_path_flush(struct run_path *p, struct nb_time now)
+{
+	struct wg_pkt k;
+	size_t i = 0;
+
+	for (;;) {
+		k.buf = p->tx + i * p->stride;
+		k.cap = p->stride;
+		if (!wg_output(p->wg, &k, now))
+			break;
+		out_packet(p, &k);
+		if (++i == SLOTS) {
+			out_flush(p);
+			i = 0;
+		}
+	}
+	out_flush(p);
+}
+
+/* --- from TUN --- */
+
+/* Packets that wait in the slots of tx to be sealed. */
+struct sealing {
+	struct wg_pkt k[SLOTS];
+	size_t n;
+	size_t done;		/* in this turn */
+};
+
+static uint8_t *slot(const struct run_path *p, const struct sealing *s)
+{
+	return p->tx + s->n * p->stride + WG_HEADROOM;
+}
+
+static void seal_all(struct run_path *p, struct sealing *s)
+{
+	wg_send(p->wg, s->k, s->n, os_now());
+	for (size_t i = 0; i < s->n; i++)
+		if (s->k[i].verdict == WG_WIRE)
+			out_packet(p, &s->k[i]);
+	out_flush(p);
+	s->done += s->n;
+	s->n = 0;
+}
+
+/* The packet in the next slot is complete. */
+static void slot_filled(struct run_path *p, struct sealing *s, size_t n)
+{
+	uint8_t *at = slot(p, s);
+
+	s->k[s->n++] = (struct wg_pkt){ .buf = at - WG_HEADROOM, .cap = p->stride, .p = at, .n = n };
+	if (s->n == SLOTS)
+		seal_all(p, s);
+}
+
+/* Write one packet that the kernel does not know yet. */
+static int tun_write_plain(struct run_path *p, uint8_t *data, size_t n)
+{
+	static uint8_t vnet[WG_VNET];
+	struct iovec parts[2] = { { vnet, sizeof vnet }, { data, n } };
+
+	return os_tun_write(p->tun, p->tun_vnet ? parts : parts + 1, p->tun_vnet ? 2 : 1);
+}
+
+static void too_big(struct run_path *p, const uint8_t *packet, size_t n)
+{
+	uint8_t answer[WG_TOO_BIG_MAX];
+	size_t len = wg_too_big(answer, packet, n, p->mtu);
+
+	p->tun_errors++;
+	if (len)
+		tun_write_plain(p, answer, len);
+}
+
+static void cut(struct run_path *p, struct sealing *s, struct wg_split *c)
+{
+	size_t n;
+
+	if (wg_split_longest(c) > p->mtu) {
+		too_big(p, c->p, c->n);
+		return;
+	}
+	while ((n = wg_split_next(c, slot(p, s))) != 0)
+		slot_filled(p, s, n);
+}
+
+/* A packet was read: its first mtu bytes stand in the slot, the rest in super at mtu. */
+static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vnet, size_t n)
+{
+	uint8_t *at = slot(p, s);
+	struct wg_split c;
+
+	if (n > p->mtu) {
+		memcpy(p->super, at, p->mtu);
+		at = p->super;
+	}
+	switch (p->tun_vnet ? wg_split_begin(&c, vnet, at, n) : 0) {
+	case 0:
+		if (n > p->mtu)
+			too_big(p, at, n);
+		else
+			slot_filled(p, s, n);
+		break;
+	case 1:
+		/* A super-packet may be short; its segments would overwrite it. */
+		if (n <= p->mtu) {
+			memcpy(p->super, at, n);
+			c.p = p->super;
+		}
+		cut(p, s, &c);
+		break;
+	default:
+		p->tun_errors++;
+	}
+}
+
+static int tun_read(struct run_path *p, struct sealing *s, uint8_t vnet[WG_VNET], size_t *n)
+{
+	struct iovec parts[3] = { { vnet, WG_VNET }, { slot(p, s), p->mtu }, { p->super + p->mtu, OS_DGRAM_LARGE } };
+	int err = os_tun_read(p->tun, p->tun_vnet ? parts : parts + 1, p->tun_vnet ? 3 : 2, n);
+
+	if (err || !p->tun_vnet)
+		return err;
+	*n -= *n < WG_VNET ? *n : WG_VNET;
+	return 0;
+}
+
+void run_path_tun(struct run_path *p)
+{
+	struct sealing s;
+	uint8_t vnet[WG_VNET];
+	size_t n;
+	int err = 0;
+
+	s.n = s.done = 0;
+	for (int reads = 0; reads < READS && s.done < TURN_SEGMENTS; reads++) {
+		err = tun_read(p, &s, vnet, &n);
+		if (err)
+			break;
+		tun_packet(p, &s, vnet, n);
+	}
+	if (s.n)
+		seal_all(p, &s);
+	if (err == NB_E_CLOSED) {
+		os_close(&p->tun);
+		p->tun_gone = true;
+	}
+}
+
+/* --- to TUN --- */
+
+/* The device refused a group: never again, then. An interface that is down refuses everything. */
+static void group_refused(struct run_path *p, size_t count, bool udp, int err)
+{
+	p->tun_errors += count;
+	if (count == 1 || err == NB_E_IO || err == NB_E_AGAIN || err == NB_E_CLOSED)
+		return;
+	if (udp)
+		p->join.udp = p->tun_uso = false;
+	else
+		p->join.tcp = p->tun_tso = false;
+}
+
+static void join_write(struct run_path *p)
+{
+	uint8_t vnet[WG_VNET];
+	struct nb_bytes parts[WG_JOIN_PARTS];
+	struct iovec iov[1 + WG_JOIN_PARTS];
+
+	iov[0] = (struct iovec){ vnet, sizeof vnet };
+	for (size_t i = 0; i < p->join.ngroups && p->tun >= 0; i++) {
+		size_t n = wg_join_group(&p->join, i, vnet, parts);
+		int err;
+
+		for (size_t k = 0; k < n; k++)
+			iov[1 + k] = (struct iovec){ (void *)(uintptr_t)parts[k].p, parts[k].n };
+		err = os_tun_write(p->tun, p->tun_vnet ? iov : iov + 1, (int)n + p->tun_vnet);
+		if (err)
+			group_refused(p, wg_join_count(&p->join, i), !p->join.group[i].tcp, err);
+	}
+	wg_join_reset(&p->join);
+}
+
+/* Open messages and have what was in them wait in the join. */
+static void open_all(struct run_path *p, struct wg_pkt *k, size_t n)
+{
+	wg_input(p->wg, k, n, os_now());
+	for (size_t i = 0; i < n; i++) {
+		if (k[i].verdict != WG_INNER)
+			continue;
+		if (!wg_join_add(&p->join, k[i].p, k[i].n)) {
+			join_write(p);
+			wg_join_add(&p->join, k[i].p, k[i].n);
+		}
+	}
+}
+
+void run_path_deliver(struct run_path *p, const struct wg_ep *from, uint8_t *data, size_t n)
+{
+	struct wg_pkt k = { .buf = data, .cap = n, .p = data, .n = n, .ep = *from };
+
+	open_all(p, &k, 1);
+	join_write(p);
+}
+
+/* --- UDP --- */
+
+/* STUN (RFC 8489, 5): two zero bits, the cookie, and a length that is that of the datagram. No WireGuard message
+ * can have all three. */
+static bool is_stun(const uint8_t *p, size_t n)
+{
+	return n >= 20 && !(p[0] & 0xc0) && nb_get_be32(p + 4) == STUN_COOKIE && (size_t)nb_get_be16(p + 2) + 20 == n;
+}
+
+static bool from_turn(const struct run_path *p, const struct nb_endpoint *from)
+{
+	for (size_t i = 0; i < p->nturn; i++)
+		if (nb_endpoint_eq(&p->turn[i], from))
+			return true;
+	return false;
+}
+
+void run_path_turn(struct run_path *p, const struct nb_endpoint *server, bool add)
+{
+	size_t i = 0;
+
+	while (i < p->nturn && !nb_endpoint_eq(&p->turn[i], server))
+		i++;
+	if (add && i == p->nturn && i < RUN_PATH_TURN)
+		p->turn[p->nturn++] = *server;
+	else if (!add && i < p->nturn)
+		p->turn[i] = p->turn[--p->nturn];
+}
+
+/* Is the datagram of n bytes at data for the device? Then fill in k. */
+static bool classify(const struct run_path *p, const struct os_dgram *d, uint8_t *data, size_t n, struct wg_pkt *k)
+{
+	size_t len;
+
+	*k = (struct wg_pkt){ .buf = data, .cap = n, .p = data, .n = n, .ecn = d->ecn };
+	k->ep.remote = d->remote;
+	k->ep.local = d->local;
+	if (is_stun(data, n))
+		return false;
+	k->ep.kind = WG_EP_UDP;
+	if (wg_looks_like(nb_bytes(data, n)))
+		return true;
+	/* ChannelData (RFC 8656, 12.4): channel, length; padding may follow. */
+	if (n < 4 || (data[0] & 0xc0) != 0x40 || !from_turn(p, &d->remote))
+		return false;
+	len = nb_get_be16(data + 2);
+	if (len > n - 4 || is_stun(data + 4, len) || !wg_looks_like(nb_bytes(data + 4, len)))
+		return false;
+	k->ep.kind = WG_EP_TURN;
+	k->ep.id = nb_get_be16(data);
+	k->p = data + 4;
+	k->n = len;
+	return true;
+}
+
+static void tell_up(struct run_path *p, const struct os_dgram *d, uint8_t *data, size_t n)
+{
+	struct nb_endpoint to = { d->local, p->udp.port };
+
+	p->up.dgram(p->up.ctx, &d->remote, &to, nb_bytes(data, n));
+}
+
+void run_path_udp(struct run_path *p, bool six)
+{
+	struct os_dgram d[SMALL];
+	struct wg_pkt k[OPEN];
+	size_t n, nk = 0;
+
+	for (size_t i = 0; i < p->rx_count; i++) {
+		d[i].p = p->rx + i * p->rx_room;
+		d[i].cap = p->rx_room;
+	}
+	n = os_dgram_recv(&p->udp, six, d, p->rx_count);
+	for (size_t i = 0; i < n; i++) {
+		size_t each = d[i].segment ? d[i].segment : d[i].n, at = 0;
+
+		do {
+			size_t len = d[i].n - at < each ? d[i].n - at : each;
+
+			if (!classify(p, &d[i], d[i].p + at, len, &k[nk])) {
+				tell_up(p, &d[i], d[i].p + at, len);
+			} else if (++nk == OPEN) {
+				open_all(p, k, nk);
+				nk = 0;
+			}
+			at += each;
+		} while (at < d[i].n);
+	}
+	if (nk)
+		open_all(p, k, nk);
+	join_write(p);
+}

@@ -1,0 +1,63 @@
+/* path.h - the way of a packet: from TUN through the WireGuard device to UDP and back, in batches, with what the
+ * system can do for us (super-packets on both sides). Owned and called by the data-plane thread of tunnel.h, which
+ * decides when; nothing here waits, allocates or locks. Inside tests/unit/run_tunnel_test.c's and
+ * tests/net/test_wireguard_offloads.py's reach. Design: design.md "Data plane". */
+#ifndef NB_RUN_PATH_H
+#define NB_RUN_PATH_H
+
+#include "os/dgram.h"
+#include "wg/offload.h"
+#include "wg/wg.h"
+
+#define RUN_PATH_TURN 16	/* TURN servers */
+
+struct run_path_out {
+	struct os_dgram d[OS_DGRAM_BATCH];
+	size_t n;
+};
+
+/* What is not for the device or cannot leave through a socket goes to these. */
+struct run_path_up {
+	/* A datagram that is no WireGuard message; to.addr family 0 when unknown. */
+	void (*dgram)(void *ctx, const struct nb_endpoint *from, const struct nb_endpoint *to, struct nb_bytes data);
+	/* A message for a relay stream. */
+	void (*stream)(void *ctx, const struct wg_ep *ep, struct nb_bytes data);
+	void *ctx;
+};
+
+struct run_path {
+	struct wg_dev *wg;
+	struct os_dgram_pair udp;
+	int tun;			/* -1: none, or gone */
+	bool tun_vnet, tun_tso, tun_uso;
+	bool tun_gone;			/* to be told */
+	size_t mtu, stride;
+	uint8_t *rx, *tx;		/* messages received; OS_DGRAM_BATCH buffers of stride bytes */
+	uint8_t *super;			/* a super-packet from TUN */
+	size_t rx_count, rx_room;
+	struct run_path_out out4, out6;
+	struct wg_join join;
+	struct nb_endpoint turn[RUN_PATH_TURN];
+	size_t nturn;
+	struct run_path_up up;
+	uint64_t udp_errors, tun_errors;
+};
+
+/* Fields of path zero but wg, udp, tun, mtu and up; tun_offloads: enum os_tun_offload. Returns 0 or NB_E_NOMEM. */
+int run_path_init(struct run_path *p, unsigned tun_offloads);
+void run_path_fini(struct run_path *p);
+/* A fresh pair of sockets in place of the old. */
+void run_path_set_udp(struct run_path *p, const struct os_dgram_pair *fresh);
+/* Packets from TUN to the network; bounded work. */
+void run_path_tun(struct run_path *p);
+/* Datagrams of one family to TUN; bounded work. */
+void run_path_udp(struct run_path *p, bool six);
+/* A WireGuard message from elsewhere. */
+void run_path_deliver(struct run_path *p, const struct wg_ep *from, uint8_t *data, size_t n);
+/* One datagram as it is. */
+void run_path_send(struct run_path *p, const struct nb_endpoint *to, const struct nb_addr *from, uint8_t *data, size_t n);
+/* What the device has to say by itself. */
+void run_path_flush(struct run_path *p, struct nb_time now);
+void run_path_turn(struct run_path *p, const struct nb_endpoint *server, bool add);
+
+#endif

@@ -31,6 +31,8 @@ static const struct nb_opt root_opts[] = {
 	{ "anonymize", 'A', NB_OPT_BOOL, ROOT(anonymize), NULL, NULL, "anonymized output (not supported by nestbox)", 0, 0 },
 	{ "anonymize-level", 0, NB_OPT_TEXT, ROOT(anonymize_level), ROOT(has_anonymize_level), "string",
 	  "default or strict (not supported by nestbox)", 0, 0 },
+	{ "ca-file", 0, NB_OPT_TEXT, ROOT(ca_file), ROOT(has_ca_file), "string",
+	  "certificates of the authorities to trust, PEM (service run, service install, -F)", 0, 0 },
 	{ "config", 'c', NB_OPT_TEXT, ROOT(config), ROOT(has_config), "string",
 	  "profile file of the built-in profile (default \"/var/lib/netbird/default.json\")", 0, 0 },
 	{ "daemon-addr", 0, NB_OPT_TEXT, ROOT(daemon_addr), ROOT(has_daemon_addr), "string",

@@ -11,11 +11,11 @@
 /* Root options. */
 struct cli_root {
 	const char *daemon_addr, *management_url, *admin_url, *log_level, *setup_key, *setup_key_file, *preshared_key,
-		*hostname, *anonymize_level, *config, *service;
+		*hostname, *anonymize_level, *config, *service, *ca_file;
 	struct nb_opt_list log_files;
 	bool anonymize;
 	bool has_preshared_key, has_setup_key, has_setup_key_file, has_log_level, has_config, has_anonymize_level,
-		has_daemon_addr, has_management_url, has_log_file;
+		has_daemon_addr, has_management_url, has_log_file, has_ca_file;
 };
 extern struct cli_root cli_root;
 

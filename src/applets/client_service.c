@@ -75,7 +75,8 @@ static int service_run(int argc, const char **argv)
 {
 	struct run_daemon_options o = {
 		.addr = cli_root.daemon_addr, .state_dir = cli_state_dir(),
-		.profile = cli_root.has_config ? cli_root.config : NULL, .disable_profiles = flags.disable_profiles,
+		.profile = cli_root.has_config ? cli_root.config : NULL,
+		.ca_file = cli_root.has_ca_file ? cli_root.ca_file : NULL, .disable_profiles = flags.disable_profiles,
 		.disable_update_settings = flags.disable_update_settings, .disable_networks = flags.disable_networks,
 	};
 	enum nb_log_level level;
@@ -114,6 +115,7 @@ static int describe(struct run_service *s)
 	adopt(s, cli_root.has_log_level, "log_level", cli_root.log_level);
 	adopt(s, cli_root.has_daemon_addr, "daemon_addr", cli_root.daemon_addr);
 	adopt(s, cli_root.has_management_url, "management_url", cli_root.management_url);
+	adopt(s, cli_root.has_ca_file, "ca_file", cli_root.ca_file);
 	adopt(s, cli_root.has_config, "config_path", cli_root.config);
 	adopt(s, flags.has_disable_profiles, "disable_profiles", flags.disable_profiles ? "true" : "");
 	adopt(s, flags.has_disable_update_settings, "disable_update_settings", flags.disable_update_settings ? "true" : "");

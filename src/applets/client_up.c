@@ -412,7 +412,8 @@ static int without_daemon(const char *user, bool login_only)
 {
 	Daemon__SetConfigRequest q = DAEMON__SET_CONFIG_REQUEST__INIT;
 	Google__Protobuf__Duration interval = GOOGLE__PROTOBUF__DURATION__INIT;
-	struct run_daemon_options o = { .state_dir = cli_state_dir() };
+	struct run_daemon_options o = { .state_dir = cli_state_dir(),
+					.ca_file = cli_root.has_ca_file ? cli_root.ca_file : NULL };
 	char key[256];
 	enum nb_log_level level;
 	int status = cli_setup_key(key, sizeof key);

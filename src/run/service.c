@@ -262,6 +262,8 @@ static void arguments(const struct run_service *s, struct nb_buf *out, quote_fn 
 	option(out, quote, "--daemon-addr", param(s, "daemon_addr", "unix:///var/run/netbird.sock"));
 	if (*param(s, "management_url", ""))
 		option(out, quote, "--management-url", param(s, "management_url", ""));
+	if (*param(s, "ca_file", ""))
+		option(out, quote, "--ca-file", param(s, "ca_file", ""));
 	if (*param(s, "config_path", ""))
 		option(out, quote, "--config", param(s, "config_path", ""));
 	if (json_array_size(files) == 0)

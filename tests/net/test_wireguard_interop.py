@@ -304,14 +304,23 @@ def test_persistent_keepalive(pair, who):
     listens.know(speaks)
     speaks.know(listens, "persistent-keepalive", "1", endpoint=f"10.82.0.{listens.number}:{listens.port}")
     assert eventually(lambda: handshakes(listens) > 0)
-    start = listens.dump()["rx"]
-    time.sleep(3.3)
-    assert 3 * 32 <= listens.dump()["rx"] - start <= 4 * 32
+
+    def once_a_second():
+        start, began = listens.dump()["rx"], time.monotonic()
+        time.sleep(3.3)
+        return 3 * 32 <= listens.dump()["rx"] - start <= (time.monotonic() - began + 1) * 32
+
+    assert any(once_a_second() for _ in range(3))
     speaks.wg("set", speaks.interface, "peer", listens.public, "persistent-keepalive", "off")
     time.sleep(0.2)
-    start = listens.dump()["rx"]
-    time.sleep(2.2)
-    assert listens.dump()["rx"] == start
+
+    # A handshake may fall into a window (theirs renews after 15 s without answer), keepalives would be in each.
+    def quiet():
+        start = listens.dump()["rx"]
+        time.sleep(2.2)
+        return listens.dump()["rx"] == start
+
+    assert any(quiet() for _ in range(3))
 
 
 def test_passive_keepalive(pair):

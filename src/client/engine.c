@@ -467,6 +467,11 @@ struct client_engine *client_engine_new(const struct client_engine_config *cfg, 
 	return e;
 }
 
+void client_engine_stop(struct client_engine *e, struct nb_time now)
+{
+	client_servers_stop(e, now);
+}
+
 void client_engine_free(struct client_engine *e)
 {
 	struct nb_map_iter it = { 0 };

@@ -44,8 +44,9 @@ struct client_engine_ops {
 	void (*dgram)(void *arg, const struct nb_endpoint *to, const struct nb_addr *from, struct nb_bytes data);
 	/* Seal and send to a peer through signal. */
 	void (*signal)(void *arg, const uint8_t key[NB_KEY_LEN], const struct client_signal_msg *m);
-	/* Look a host name up; answered with client_engine_resolved(id, ...). */
-	void (*lookup)(void *arg, unsigned id, const char *host, uint16_t port);
+	/* Look a host name up; answered with client_engine_resolved(id, ...), never from inside. Returns 0, or an
+	 * error when there will be no answer (asked again later). */
+	int (*lookup)(void *arg, unsigned id, const char *host, uint16_t port);
 	/* Our own address changed: stop this engine and start a new one, after this call has returned. */
 	void (*restart)(void *arg, const char *why);
 	/* Something that status shows has changed. */
@@ -67,6 +68,8 @@ struct client_engine_config {
 
 /* NULL without memory. */
 struct client_engine *client_engine_new(const struct client_engine_config *cfg, struct nb_time now);
+/* The last thing before the free, while datagrams can still be sent: gives TURN allocations back. */
+void client_engine_stop(struct client_engine *e, struct nb_time now);
 /* Closes all connections silently; peers in the data plane are the driver's to drop. */
 void client_engine_free(struct client_engine *e);
 

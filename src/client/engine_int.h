@@ -98,6 +98,8 @@ void client_servers_permit(struct client_engine *e, const struct nb_addr *peer, 
 /* Point a peer's WireGuard endpoint at a TURN channel, at once or when it is bound. */
 void client_servers_bind(struct client_engine *e, struct engine_peer *p, unsigned via, const struct nb_endpoint *remote,
 		  bool handshake, struct nb_time now);
+/* Give allocations back, as far as one message each does it. */
+void client_servers_stop(struct client_engine *e, struct nb_time now);
 void client_servers_free(struct client_engine *e);
 
 #endif

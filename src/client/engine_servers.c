@@ -58,15 +58,35 @@ static bool parse_uri(struct engine_server *s, const char *uri)
 	return true;
 }
 
-static void lookup(struct client_engine *e, size_t i)
+/* A look-up that could not even begin is tried again as one that failed. */
+static void lookup(struct client_engine *e, size_t i, struct nb_time now)
 {
-	e->cfg.ops->lookup(e->cfg.arg, e->server_epoch << 8 | (unsigned)i, e->servers[i].host, e->servers[i].port);
+	struct engine_server *s = &e->servers[i];
+	bool begun = e->cfg.ops->lookup(e->cfg.arg, e->server_epoch << 8 | (unsigned)i, s->host, s->port) == 0;
+
+	s->retry_at = begun ? NB_TIME_NEVER : nb_time_add(now, RETRY_NS);
 }
 
 /* --- the lists --- */
 
-static void drop_server(struct client_engine *e, struct engine_server *s)
+/* Without this a server refuses the next allocation from our port until the old one has expired. One message
+ * is all there is time for; if it is lost, the server's own limit does the rest. */
+static void give_back(struct client_engine *e, struct engine_server *s, struct nb_time now)
 {
+	uint8_t room[TURN_CLIENT_DGRAM_MAX];
+	struct nb_dgram d = { .p = room, .cap = sizeof room };
+	static const struct nb_addr any;
+
+	if (!s->client || turn_client_state(s->client) != TURN_READY)
+		return;
+	turn_client_close(s->client, now);
+	if (turn_client_output(s->client, &d, now))
+		e->cfg.ops->dgram(e->cfg.arg, &d.to, &any, nb_bytes(d.p, d.n));
+}
+
+static void drop_server(struct client_engine *e, struct engine_server *s, struct nb_time now)
+{
+	give_back(e, s, now);
 	if (s->via) {
 		memset(&e->net.relayed[s->via - 1], 0, sizeof e->net.relayed[0]);
 		e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], false);
@@ -130,7 +150,6 @@ void client_servers_update(struct client_engine *e, const Management__NetbirdCon
 	struct engine_server *list = calloc(SERVERS_MAX, sizeof *list);
 	size_t n = 0;
 
-	(void)now;
 	set_relays(e, c->relay);
 	if (!list || (!c->n_stuns && !c->n_turns)) {
 		free(list);
@@ -151,7 +170,7 @@ void client_servers_update(struct client_engine *e, const Management__NetbirdCon
 			list[n++] = *old;
 			memset(old, 0, sizeof *old);
 		} else {
-			drop_server(e, old);
+			drop_server(e, old, now);
 		}
 	}
 	memcpy(e->servers, list, sizeof e->servers);
@@ -165,8 +184,7 @@ void client_servers_update(struct client_engine *e, const Management__NetbirdCon
 			e->servers[i].error = "only UDP servers are supported";
 			e->servers[i].retry_at = NB_TIME_NEVER;
 		} else if (!e->servers[i].naddr) {
-			e->servers[i].retry_at = NB_TIME_NEVER;
-			lookup(e, i);
+			lookup(e, i, now);
 		}
 	}
 	refresh_stun(e);
@@ -218,12 +236,14 @@ static void start_allocation(struct client_engine *e, struct engine_server *s, s
 	struct turn_client_config c = { .server = s->addr[0], .username = s->user, .password = s->password,
 					.random = e->cfg.random, .random_ctx = e->cfg.random_ctx };
 
+	s->retry_at = nb_time_add(now, RETRY_NS);
 	s->via = free_via(e);
-	if (!s->via)
-		return;
-	s->client = turn_client_new(&c, now);
+	if (s->via)
+		s->client = turn_client_new(&c, now);
 	if (!s->client) {
 		s->via = 0;
+		s->state = SERVER_DOWN;
+		s->error = "no allocation is possible now";
 		return;
 	}
 	s->state = SERVER_CHECKING;
@@ -493,9 +513,8 @@ static void server_due(struct client_engine *e, size_t i, struct nb_time now)
 	struct engine_server *s = &e->servers[i];
 
 	if (!s->naddr) {
-		s->retry_at = NB_TIME_NEVER;
 		s->state = SERVER_LOOKUP;
-		lookup(e, i);
+		lookup(e, i, now);
 	} else if (s->turn) {
 		if (!s->client)
 			start_allocation(e, s, now);
@@ -534,6 +553,12 @@ struct nb_time client_servers_deadline(const struct client_engine *e)
 			next = nb_time_min(next, turn_client_deadline(e->servers[i].client));
 	}
 	return next;
+}
+
+void client_servers_stop(struct client_engine *e, struct nb_time now)
+{
+	for (size_t i = 0; i < e->nservers; i++)
+		give_back(e, &e->servers[i], now);
 }
 
 void client_servers_free(struct client_engine *e)

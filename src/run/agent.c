@@ -320,9 +320,10 @@ static void looked_up(void *ctx, const struct nb_addr *addrs, size_t n, const ch
 	schedule(k->a);
 }
 
-static void op_lookup(void *arg, unsigned id, const char *host, uint16_t port)
+static int op_lookup(void *arg, unsigned id, const char *host, uint16_t port)
 {
 	struct run_agent *a = arg;
+	int err;
 
 	(void)port;
 	for (size_t i = 0; i < LOOKUPS_MAX; i++) {
@@ -332,10 +333,12 @@ static void op_lookup(void *arg, unsigned id, const char *host, uint16_t port)
 			continue;
 		k->a = a;
 		k->id = id;
-		if (run_resolve(&k->running, a->resolver, host, looked_up, k))
+		err = run_resolve(&k->running, a->resolver, host, looked_up, k);
+		if (err)
 			k->running = NULL;
-		return;
+		return err;
 	}
+	return NB_E_FULL;
 }
 
 static void op_restart(void *arg, const char *why)
@@ -510,6 +513,8 @@ static void stop_up(struct run_agent *a)
 	}
 	client_signal_free(a->signal);
 	a->signal = NULL;
+	if (a->engine)
+		client_engine_stop(a->engine, os_now());
 	client_engine_free(a->engine);
 	a->engine = NULL;
 	run_tunnel_free(a->tunnel);

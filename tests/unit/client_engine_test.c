@@ -7,9 +7,11 @@
 
 #include <cmocka.h>
 
+#include "base/err.h"
 #include "client/engine.h"
 #include "crypto/crypto.h"
 #include "ice/stun.h"
+#include "ice/turn_server.h"
 
 #define MAX 16
 
@@ -29,6 +31,10 @@ struct world {
 	struct nb_endpoint dgram_to;
 	struct nb_prefix v4, v6;
 	int iface_error;
+	bool no_lookups;
+	struct turn_server *turn;	/* gets what the engine sends; answers go to mail */
+	uint8_t mail[2048];
+	size_t nmail;
 };
 
 static int op_iface(void *arg, const struct nb_prefix *v4, const struct nb_prefix *v6, int mtu)
@@ -114,6 +120,11 @@ static void op_dgram(void *arg, const struct nb_endpoint *to, const struct nb_ad
 	w->dgram_to = *to;
 	w->ndgram = data.n;
 	memcpy(w->dgram, data.p, data.n);
+	if (w->turn) {
+		const struct turn_flow flow = { .client = { nb_addr4(0xcb007105), 51820 } };
+
+		turn_server_input(w->turn, &flow, data, w->now, (struct nb_wall){ 1790000000 * NB_SEC });
+	}
 }
 
 static void op_signal(void *arg, const uint8_t key[NB_KEY_LEN], const struct client_signal_msg *m)
@@ -127,14 +138,17 @@ static void op_signal(void *arg, const uint8_t key[NB_KEY_LEN], const struct cli
 		w->candidates++;
 }
 
-static void op_lookup(void *arg, unsigned id, const char *host, uint16_t port)
+static int op_lookup(void *arg, unsigned id, const char *host, uint16_t port)
 {
 	struct world *w = arg;
 
 	(void)port;
+	if (w->no_lookups)
+		return NB_E_FULL;
 	w->lookups++;
 	w->last_lookup = id;
 	snprintf(w->last_host, sizeof w->last_host, "%s", host);
+	return 0;
 }
 
 static void op_restart(void *arg, const char *why)
@@ -478,6 +492,142 @@ static void a_silent_stun_server_is_tried_again(void **state)
 	teardown(w);
 }
 
+static void a_lookup_that_cannot_begin_is_tried_again(void **state)
+{
+	struct world *w = setup();
+
+	(void)state;
+	w->no_lookups = true;
+	give_stun(w, "stun:stun.example.com");
+	assert_int_equal(w->lookups, 0);
+	w->no_lookups = false;
+	for (int i = 0; i < 3 && !w->lookups; i++) {
+		assert_true(nb_time_before(w->now, client_engine_deadline(w->e)));
+		assert_false(nb_time_is_never(client_engine_deadline(w->e)));
+		w->now = client_engine_deadline(w->e);
+		client_engine_timer(w->e, w->now);
+	}
+	assert_int_equal(w->lookups, 1);
+	teardown(w);
+}
+
+static void give_turns(struct world *w, const char *const *uris, size_t n)
+{
+	Management__SyncResponse s = MANAGEMENT__SYNC_RESPONSE__INIT;
+	Management__NetbirdConfig c = MANAGEMENT__NETBIRD_CONFIG__INIT;
+	Management__ProtectedHostConfig p[8], *list[8];
+	Management__HostConfig h[8];
+
+	for (size_t i = 0; i < n; i++) {
+		management__protected_host_config__init(&p[i]);
+		management__host_config__init(&h[i]);
+		h[i].uri = (char *)(uintptr_t)uris[i];
+		p[i].hostconfig = &h[i];
+		p[i].user = (char *)(uintptr_t)"alice";
+		p[i].password = (char *)(uintptr_t)"wonder";
+		list[i] = &p[i];
+	}
+	c.turns = list;
+	c.n_turns = n;
+	s.netbirdconfig = &c;
+	client_engine_sync(w->e, &s, w->now);
+}
+
+/* More servers than allocations fit: the last one waits, without keeping us busy. */
+static void too_many_turn_servers(void **state)
+{
+	static const char *const uris[] = { "turn:192.0.2.1", "turn:192.0.2.2", "turn:192.0.2.3", "turn:192.0.2.4",
+					    "turn:192.0.2.5" };
+	struct world *w = setup();
+	struct nb_addr addr = nb_addr4(0xc0000201);
+	size_t rounds = 0;
+	struct nb_time end;
+
+	(void)state;
+	give_turns(w, uris, 5);
+	assert_int_equal(w->lookups, 5);
+	for (unsigned i = 0; i < 5; i++)
+		client_engine_resolved(w->e, w->last_lookup - 4 + i, &addr, 1, w->now);
+	assert_int_equal(w->turn_on, CLIENT_TURN_MAX);
+	end = nb_time_add(w->now, 300 * NB_SEC);
+	while (nb_time_before(client_engine_deadline(w->e), end)) {
+		w->now = client_engine_deadline(w->e);
+		client_engine_timer(w->e, w->now);
+		assert_true(++rounds < 500);
+	}
+	teardown(w);
+}
+
+static int turn_open(void *ctx, struct turn_relay *r)
+{
+	(void)ctx, (void)r;
+	return 0;
+}
+
+static void turn_close(void *ctx, struct turn_relay *r)
+{
+	(void)ctx, (void)r;
+}
+
+static void turn_relay(void *ctx, struct turn_relay *r, const struct nb_endpoint *peer, struct nb_bytes data)
+{
+	(void)ctx, (void)r, (void)peer, (void)data;
+}
+
+static void turn_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head, struct nb_bytes body,
+		       struct nb_bytes tail)
+{
+	struct world *w = ctx;
+
+	(void)to, (void)body;
+	assert_true(head.n + tail.n <= sizeof w->mail);
+	memcpy(w->mail, head.p, head.n);
+	w->nmail = head.n;
+	if (tail.n)
+		memcpy(w->mail + w->nmail, tail.p, tail.n);
+	w->nmail += tail.n;
+}
+
+static size_t allocations(const struct world *w)
+{
+	struct turn_server_stats s;
+
+	turn_server_stats(w->turn, &s);
+	return s.allocations;
+}
+
+/* A server keeps an allocation to its port for ten minutes, and refuses the next run another one meanwhile. */
+static void an_allocation_is_given_back_at_the_end(void **state)
+{
+	static const struct turn_server_ops turn_ops = { turn_open, turn_close, turn_relay, turn_reply };
+	static const struct turn_user user = { "alice", "wonder" };
+	static const char *const uri = "turn:192.0.2.1";
+	struct world *w = setup();
+	struct turn_server_config c = { .realm = "r", .users = &user, .nusers = 1, .relay4 = nb_addr4(0xc0000201),
+					.port_min = 49152, .port_max = 49200, .random = nbc_random };
+	struct nb_endpoint server = { nb_addr4(0xc0000201), 3478 };
+
+	(void)state;
+	w->turn = turn_server_new(&c, &turn_ops, w);
+	assert_non_null(w->turn);
+	give_turns(w, &uri, 1);
+	client_engine_resolved(w->e, w->last_lookup, &server.addr, 1, w->now);
+	while (w->nmail) {
+		uint8_t copy[sizeof w->mail];
+		size_t n = w->nmail;
+
+		memcpy(copy, w->mail, n);
+		w->nmail = 0;
+		client_engine_dgram(w->e, &server, NULL, nb_bytes(copy, n), w->now);
+	}
+	assert_int_equal(allocations(w), 1);
+	client_engine_stop(w->e, w->now);
+	assert_int_equal(allocations(w), 0);
+	turn_server_free(w->turn);
+	w->turn = NULL;
+	teardown(w);
+}
+
 static void unusable_servers_do_no_harm(void **state)
 {
 	static const char *const bad[] = { "stun", "stun:", "http://x", "turn://host", "stun:host:0", "stun:host:99999", "stun:[::1", "" };
@@ -559,6 +709,9 @@ int main(void)
 		cmocka_unit_test(bad_own_addresses),
 		cmocka_unit_test(a_stun_server_is_looked_up_and_checked),
 		cmocka_unit_test(a_silent_stun_server_is_tried_again),
+		cmocka_unit_test(a_lookup_that_cannot_begin_is_tried_again),
+		cmocka_unit_test(too_many_turn_servers),
+		cmocka_unit_test(an_allocation_is_given_back_at_the_end),
 		cmocka_unit_test(unusable_servers_do_no_harm),
 		cmocka_unit_test(strangers_and_our_own_overlay_are_ignored),
 		cmocka_unit_test(an_offer_is_answered_with_candidates),

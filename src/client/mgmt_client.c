@@ -45,6 +45,7 @@ struct client_mgmt {
 	bool want_sync;
 	bool got_reply;			/* the unary call's message was good */
 	bool sync_alive;
+	bool denied;			/* Sync was refused, and no message has come since */
 	struct nb_time retry_at;
 	struct nb_time stream_since;
 	struct nb_time now;		/* as of the last call from the driver; callbacks have no clock */
@@ -216,6 +217,7 @@ static void sync_message(struct grpc_call *call, void *user, struct nb_bytes mes
 	r = open_answer(m, &management__sync_response__descriptor, message, &arena);
 	if (r) {
 		m->sync_alive = true;
+		m->denied = false;
 		m->cfg.ops->sync(m->cfg.arg, r);
 	} else {
 		nb_warn("management: a sync message could not be opened and was ignored");
@@ -237,13 +239,15 @@ static void sync_end(struct grpc_call *call, void *user, const struct grpc_resul
 	snprintf(why, sizeof why, "sync stream ended: %.200s",
 		 result->status == GRPC_OK ? "closed by the server" : result->message);
 	m->sync_alive = false;
-	if (result->status == GRPC_PERMISSION_DENIED && m->conn && grpc_conn_usable(m->conn)) {
-		/* Removed or expired: Login says which, in words. */
+	if (result->status == GRPC_PERMISSION_DENIED && !m->denied && m->conn && grpc_conn_usable(m->conn)) {
+		/* Removed or expired: Login says which, in words. If it does not, a wait comes before the next try. */
+		m->denied = true;
 		m->cfg.ops->state(m->cfg.arg, false, why);
 		m->step = STEP_LOGIN;
 		advance(m);
 		return;
 	}
+	m->denied = false;
 	fail(m, &m->sync_wait, why);
 }
 

@@ -29,6 +29,7 @@
 #define LOOKUPS_MAX 16
 #define IFADDRS_MAX 256
 #define META_BYTES 65536
+#define MESSAGES_PER_TURN 256	/* of the data plane, before others get theirs */
 
 enum purpose { NOTHING, LOGIN, UP, LOGOUT };
 
@@ -433,7 +434,7 @@ static void on_tunnel(void *ctx, int events)
 	struct run_tunnel_msg m;
 
 	(void)events;
-	while (a->tunnel && run_tunnel_next(a->tunnel, &m)) {
+	for (int i = 0; i < MESSAGES_PER_TURN && a->tunnel && a->engine && run_tunnel_next(a->tunnel, &m); i++) {
 		on_tunnel_msg(a, &m, os_now());
 		nb_wipe(m.stats.psk, sizeof m.stats.psk);
 	}
@@ -775,6 +776,7 @@ static int session_start(struct run_agent *a, enum purpose purpose, const struct
 	session_stop(a);
 	a->purpose = purpose;
 	a->profile = copy;
+	nb_wipe(&copy, sizeof copy);	/* what it points at has moved */
 	snprintf(a->hostname, sizeof a->hostname, "%s", hostname ? hostname : "");
 	a->setup_key = setup_key && *setup_key ? strdup(setup_key) : NULL;
 	a->mgmt_error[0] = a->why[0] = 0;
@@ -803,13 +805,18 @@ static void restart(struct run_agent *a)
 {
 	struct client_config profile;
 	char hostname[sizeof a->hostname];
+	int err = copy_profile(&profile, &a->profile);
 
-	memcpy(hostname, a->hostname, sizeof hostname);
-	if (copy_profile(&profile, &a->profile))
-		return;
-	a->cfg.engine(a->cfg.arg, CLIENT_ENGINE_CONNECTING, NULL);
-	session_start(a, UP, &profile, NULL, hostname);
-	client_config_fini(&profile);
+	if (!err) {
+		memcpy(hostname, a->hostname, sizeof hostname);
+		a->cfg.engine(a->cfg.arg, CLIENT_ENGINE_CONNECTING, NULL);
+		err = session_start(a, UP, &profile, NULL, hostname);
+		client_config_fini(&profile);
+	}
+	if (err) {
+		session_stop(a);
+		a->cfg.engine(a->cfg.arg, CLIENT_ENGINE_FAILED, nb_strerror(err));
+	}
 }
 
 static void login_refused(struct run_agent *a)

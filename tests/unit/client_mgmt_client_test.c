@@ -22,7 +22,7 @@ struct world {
 	const char *good_key;
 	int register_status;		/* for a bad key */
 	int login_status;		/* for an unknown peer */
-	bool garbage_login;
+	bool garbage_login, sync_denied;
 	struct grpc_call *stream;
 	/* what happened */
 	int dials, hang_ups, key_calls, logins, syncs, logged_in, sync_messages, connected, disconnected, logouts;
@@ -132,7 +132,7 @@ static void on_sync(struct grpc_call *call, void *user, struct nb_bytes message)
 	w->syncs++;
 	open_request(w, message, &management__sync_request__descriptor, &a);
 	nb_arena_fini(&a);
-	if (!w->known) {
+	if (!w->known || w->sync_denied) {
 		grpc_call_finish(call, GRPC_PERMISSION_DENIED, "peer is not registered");
 		return;
 	}
@@ -450,6 +450,28 @@ static void removal_ends_in_a_refusal(void **state)
 	teardown(w);
 }
 
+/* Login says yes, Sync no: one try of each, then a wait. */
+static void contradictory_refusals_are_no_loop(void **state)
+{
+	struct world *w = setup(NULL);
+
+	(void)state;
+	w->known = w->sync_denied = true;
+	connect(w);
+	client_mgmt_sync(w->m, w->now);
+	pump(w);
+	assert_int_equal(w->syncs, 2);
+	assert_int_equal(w->logins, 2);
+	assert_false(w->refused);
+	disconnect(w);
+	w->now = client_mgmt_deadline(w->m);
+	client_mgmt_timer(w->m, w->now);
+	w->known = false;
+	connect(w);
+	assert_true(w->refused);
+	teardown(w);
+}
+
 static void garbage_is_retried_not_trusted(void **state)
 {
 	struct world *w = setup(NULL);
@@ -472,6 +494,7 @@ int main(void)
 		cmocka_unit_test(a_lost_connection_is_dialed_again_and_goes_straight_to_sync),
 		cmocka_unit_test(dial_failures_wait_longer_and_longer),
 		cmocka_unit_test(removal_ends_in_a_refusal),
+		cmocka_unit_test(contradictory_refusals_are_no_loop),
 		cmocka_unit_test(garbage_is_retried_not_trusted),
 	};
 

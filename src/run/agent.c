@@ -41,6 +41,8 @@ struct lookup {
 
 struct run_agent {
 	struct run_agent_config cfg;
+	struct run_agent *aside;	/* deregisters; made for the first one, NULL before and in itself */
+	bool is_aside;
 	char *ca_file, *tai_path;
 	struct run_resolver *resolver;
 	enum purpose purpose;
@@ -941,6 +943,7 @@ void run_agent_free(struct run_agent *a)
 {
 	if (!a)
 		return;
+	run_agent_free(a->aside);
 	a->ntickets = 0;
 	session_stop(a);
 	run_defer_cancel(&a->later);
@@ -982,10 +985,34 @@ void run_agent_down(struct run_agent *a)
 	a->cfg.down(a->cfg.arg);
 }
 
+static void aside_done(void *arg, int status, const char *message)
+{
+	struct run_agent *a = arg;
+
+	a->cfg.logout_done(a->cfg.arg, status, message);
+}
+
+/* Deregistering may concern another profile, and may fail: the session that runs is not to notice. */
+static int aside_get(struct run_agent *a)
+{
+	struct run_agent_config cfg = { .loop = a->cfg.loop, .arg = a, .logout_done = aside_done, .ca_file = a->ca_file };
+	int err = a->aside ? 0 : run_agent_new(&a->aside, &cfg);
+
+	if (!err)
+		a->aside->is_aside = true;
+	return err;
+}
+
 void run_agent_logout(struct run_agent *a, const struct client_config *cfg)
 {
-	int err = session_start(a, LOGOUT, cfg, NULL, NULL);
+	int err = a->is_aside ? 0 : aside_get(a);
 
+	if (!err && !a->is_aside) {
+		run_agent_logout(a->aside, cfg);
+		return;
+	}
+	if (!err)
+		err = session_start(a, LOGOUT, cfg, NULL, NULL);
 	if (err)
 		a->cfg.logout_done(a->cfg.arg, GRPC_INTERNAL, nb_strerror(err));
 	else

@@ -146,6 +146,35 @@ def test_server_killed(lab):
     wait_for(lambda: a.ping(c.ip(), "1"), limit=10)
 
 
+def test_a_failed_deregistration_keeps_the_tunnel(lab):
+    a, b = joined(lab)
+    lab.server.kill()
+    lab.server.wait(5)
+    env = {**os.environ, "NB_STATE_DIR": str(a.dir), "XDG_CONFIG_HOME": str(a.dir)}
+    asked = subprocess.Popen(["ip", "netns", "exec", lab.ns("alpha"), NESTBOX, "client", "--daemon-addr", a.sock, "deregister"],
+                             env=env, stderr=subprocess.DEVNULL)
+    time.sleep(1)
+    assert asked.poll() is None
+    assert a.status()["daemonStatus"] == "Connected"
+    assert a.ping(b.ip(), "1")
+    asked.terminate()
+    asked.wait(5)
+    assert a.ping(b.ip(), "1")
+    lab.start_server()
+    assert "Deregistered" in a.cli("deregister").stdout
+    wait_for(lambda: a.status()["daemonStatus"] in ("NeedsLogin", "SessionExpired"))
+    assert "wt0" not in lab.exec("alpha", "ip", "link").stdout
+
+
+def test_the_relay_gets_allocations_back(lab):
+    """The next run of an agent, from the same port, has its TURN allocation at once."""
+    a, _ = joined(lab)
+    for _ in range(2):
+        wait_for(lambda: all(r["available"] for r in a.status()["relays"]["details"]))
+        a.cli("down")
+        a.cli("up")
+
+
 def test_agent_killed(lab):
     a, b = joined(lab)
     own, target = a.ip(), b.ip()

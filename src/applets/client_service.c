@@ -3,6 +3,7 @@
  * tests/unit/run_service_test.c */
 #include "applets/client_cli.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +101,21 @@ static void adopt(struct run_service *s, bool given, const char *name, const cha
 		run_service_set(s, name, value);
 }
 
+/* A service does not start in this directory. */
+static int adopt_ca_file(struct run_service *s)
+{
+	char path[PATH_MAX];
+
+	if (!cli_root.has_ca_file || !*cli_root.ca_file) {
+		adopt(s, cli_root.has_ca_file, "ca_file", "");
+		return 0;
+	}
+	if (!realpath(cli_root.ca_file, path))
+		return cli_error("--ca-file %s: there is no such file", cli_root.ca_file);
+	run_service_set(s, "ca_file", path);
+	return 0;
+}
+
 /* What was saved at the last installation, with what is given now on top. */
 static int describe(struct run_service *s)
 {
@@ -112,10 +128,11 @@ static int describe(struct run_service *s)
 		cli_error("%s", why);
 		return EXIT_FAILURE;
 	}
+	if (adopt_ca_file(s))
+		return EXIT_FAILURE;
 	adopt(s, cli_root.has_log_level, "log_level", cli_root.log_level);
 	adopt(s, cli_root.has_daemon_addr, "daemon_addr", cli_root.daemon_addr);
 	adopt(s, cli_root.has_management_url, "management_url", cli_root.management_url);
-	adopt(s, cli_root.has_ca_file, "ca_file", cli_root.ca_file);
 	adopt(s, cli_root.has_config, "config_path", cli_root.config);
 	adopt(s, flags.has_disable_profiles, "disable_profiles", flags.disable_profiles ? "true" : "");
 	adopt(s, flags.has_disable_update_settings, "disable_update_settings", flags.disable_update_settings ? "true" : "");

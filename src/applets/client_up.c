@@ -435,6 +435,14 @@ static int without_daemon(const char *user, bool login_only)
 	return status;
 }
 
+/* The daemon reads its authorities when it starts, not from this command. */
+static void warn_of_ca_file(void)
+{
+	if (cli_root.has_ca_file)
+		fprintf(stderr, "Warning: --ca-file is without effect here, it belongs to the service: netbird service reconfigure "
+			"--ca-file %s\n", cli_root.ca_file);
+}
+
 int cli_up(int argc, const char **argv)
 {
 	char user[256];
@@ -453,6 +461,7 @@ int cli_up(int argc, const char **argv)
 		fprintf(stderr, "Warning: Config flag is deprecated on up command, it should be set as a service argument with "
 			"$NB_CONFIG environment or with \"-config\" flag; netbird service reconfigure "
 			"--service-env=\"NB_CONFIG=<file_path>\" or netbird service run --config=<file_path>\n");
+	warn_of_ca_file();
 	rpc = cli_dial();
 	status = rpc ? up_with_daemon(rpc, user) : EXIT_FAILURE;
 	run_rpc_close(rpc);
@@ -506,6 +515,7 @@ int cli_login(int argc, const char **argv)
 	run_user_name(user, sizeof user);
 	if (cli_without_service())
 		return without_daemon(user, true);
+	warn_of_ca_file();
 	rpc = cli_dial();
 	status = rpc ? login_with_daemon(rpc, user) : EXIT_FAILURE;
 	run_rpc_close(rpc);

@@ -291,3 +291,37 @@ def test_foreground_refusals(agent):
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
         process.stderr.close()
+
+
+def free_port(kind):
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_ca_file(agent, tmp_path):
+    """A private authority: named by --ca-file or SSL_CERT_FILE; without it TLS is refused."""
+    certs = ROOT / "tests/vectors/tls"
+    port = free_port(socket.SOCK_STREAM)
+    server = subprocess.Popen([NESTBOX, "server", "--data-dir", tmp_path / "srv", "--listen", f"127.0.0.1:{port}",
+                               "--cert-file", certs / "ec.pem", "--cert-key", certs / "ec.key", "--relay-ports", "4",
+                               "--turn-listen", f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}"],
+                              stderr=open(tmp_path / "srv.log", "ab"))
+    try:
+        words = ["login", "--log-file", "console", "-m", f"https://localhost:{port}", "-k", KEY]
+        env = {"NB_STATE_DIR": str(agent.dir / "own")}
+        assert "setup key is invalid" in agent.bad(*words, "--ca-file", certs / "ca.pem", env=env)
+        assert "setup key is invalid" in agent.bad(*words, env={**env, "SSL_CERT_FILE": str(certs / "ca.pem")})
+        for more, said in (([], "give its CA with --ca-file"), (["--ca-file", tmp_path / "none.pem"], "none.pem")):
+            p = subprocess.Popen([NESTBOX, "client", *words, *more], env={**agent.env, **env, "NB_LOG_LEVEL": "info"},
+                                 stderr=subprocess.PIPE, text=True)
+            while said not in p.stderr.readline():
+                assert p.poll() is None
+            p.terminate()
+            assert p.wait(5) == 0
+            p.stderr.close()
+        agent.start("--ca-file", str(certs / "ca.pem"))
+        assert "setup key is invalid" in agent.bad("up", "-m", f"https://localhost:{port}", "-k", KEY)
+    finally:
+        server.terminate()
+        assert server.wait(5) == 0

@@ -312,6 +312,21 @@ static uint32_t nonce_life(const struct req *q)
 	return q->m.method == TURN_CHANNEL_BIND ? q->s->cfg.nonce_s * 2 : q->s->cfg.nonce_s;
 }
 
+static bool is_number(struct nb_bytes text)
+{
+	for (size_t i = 0; i < text.n; i++)
+		if (text.p[i] < '0' || text.p[i] > '9')
+			return false;
+	return text.n > 0;
+}
+
+/* A time-limited user without a name is only an expiry: all of them are whoever management trusts. A client
+ * that was restarted comes with another one, from the same port, and must get at what its last run left. */
+static bool same_user(struct nb_bytes user, const char *owner)
+{
+	return nb_bytes_eq_str(user, owner) || (is_number(user) && is_number(nb_bytes_str(owner)));
+}
+
 static bool authenticate(struct req *q)
 {
 	struct nb_bytes realm, nonce, mac;
@@ -335,7 +350,7 @@ static bool authenticate(struct req *q)
 		return false;
 	}
 	q->keyed = true;
-	if (q->alloc && !nb_bytes_eq_str(q->user, q->alloc->user)) {
+	if (q->alloc && !same_user(q->user, q->alloc->user)) {
 		error(q, 441);
 		return false;
 	}

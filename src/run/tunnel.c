@@ -581,6 +581,8 @@ static void *thread_main(void *arg)
 		offloads_tell(t);
 		tell_all(t, now);
 	}
+	/* What was asked for before the end: the last words to a TURN server. */
+	commands_run(t, os_now());
 	return NULL;
 }
 

@@ -53,6 +53,7 @@ class Lab:
         self.procs, self.agents, self.spaces = [], [], []
         self.server = None
         self.pat = None
+        self.listen, self.url = f"{SERVER_IP}:8080", URL
         run("ip", "netns", "add", self.ns("lan"))
         self.spaces.append("lan")
         run("ip", "-n", self.ns("lan"), "link", "add", "br0", "type", "bridge")
@@ -92,9 +93,9 @@ class Lab:
     # --- the server
 
     def start_server(self, *more):
-        self.server = self.spawn("srv", NESTBOX, "server", "--data-dir", self.dir / "srv", "--listen", f"{SERVER_IP}:8080",
-                                 "--external-url", URL, *more, log="srv.log")
-        wait_for(lambda: self.exec("srv", "curl", "-fs", f"{URL}/api/instance", check=False).returncode == 0)
+        self.server = self.spawn("srv", NESTBOX, "server", "--data-dir", self.dir / "srv", "--listen", self.listen,
+                                 "--external-url", self.url, *more, log="srv.log")
+        wait_for(lambda: self.exec("srv", "curl", "-gfs", f"{self.url}/api/instance", check=False).returncode == 0)
 
     def rss_kb(self):
         return rss_kb(self.server.pid)
@@ -107,7 +108,7 @@ class Lab:
         return self.keys["reusable"]
 
     def api(self, method, path, body=None, auth=True, status=None):
-        args = ["curl", "-sS", "-X", method, "-w", "\n%{http_code}", f"{URL}/api{path}"]
+        args = ["curl", "-gsS", "-X", method, "-w", "\n%{http_code}", f"{self.url}/api{path}"]
         if auth:
             args += ["-H", f"Authorization: Token {self.pat}"]
         if body is not None:
@@ -172,7 +173,7 @@ class Agent:
                              env=env)
 
     def up(self, key=None, check=True, **kw):
-        args = ["up", "--management-url", URL, "--hostname", self.which]
+        args = ["up", "--management-url", self.lab.url, "--hostname", self.which]
         return self.cli(*args, *(["--setup-key", key] if key else []), check=check, **kw)
 
     def status(self):

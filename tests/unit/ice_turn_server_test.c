@@ -294,6 +294,7 @@ static void time_limited_credentials(void **state)
 	/* spec/relay-protocol.md 9.1: secret "secret", user 1900000000. */
 	struct user u = user("1900000000", "QLXrE6PFcwuLjdf5C0tc5Nqp2es=", ALICE);
 	struct user past = user("1899999999", "x", ALICE);
+	struct user again = user("1900000100", "fkRonAoRRjGdJfMeYDeHbL1FHMA=", ALICE);
 	struct nb_endpoint relayed;
 	struct stun_msg m;
 
@@ -302,6 +303,13 @@ static void time_limited_credentials(void **state)
 	login(&u);
 	memcpy(past.nonce, u.nonce, sizeof u.nonce);
 	assert_int_equal(allocate(&past, &relayed), 401);
+	assert_int_equal(allocate(&u, &relayed), 0);
+	/* The client was restarted and has newer credentials: it may give back what its last run left. */
+	memcpy(again.nonce, u.nonce, sizeof u.nonce);
+	assert_int_equal(allocate(&again, &relayed), 437);
+	assert_int_equal(refresh(&again, 0), 0);
+	assert_int_equal(allocate(&again, &relayed), 0);
+	assert_int_equal(refresh(&again, 0), 0);
 	assert_int_equal(allocate(&u, &relayed), 0);
 	/* Expired now: the allocation keeps its key, a new one is refused. */
 	later(500);

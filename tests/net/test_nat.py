@@ -1,0 +1,172 @@
+"""Two machines, each behind a NAT of every kind: does the tunnel find the path that theory allows, and how soon? The
+table of spec/peer-connection.md 6. One network has a machine of each kind twice; for every pair the other machines are
+down. NB_SOAK=1 tries every pair, otherwise a subset in which each kind meets an easy and a hard one."""
+import itertools
+import os
+import time
+
+import pytest
+
+from lab import wait_for
+from natlab import KINDS, NatLab
+
+SOAK = bool(os.environ.get("NB_SOAK"))
+HARD = {"port", "symmetric", "double"}
+SUBSET = [("public", "public"), ("public", "symmetric"), ("full", "full"), ("full", "symmetric"), ("addr", "addr"),
+          ("addr", "symmetric"), ("port", "port"), ("full", "double"), ("port", "symmetric"), ("symmetric", "symmetric"),
+          ("double", "double"), ("double", "symmetric"), ("public", "blocked"), ("port", "blocked"), ("blocked", "blocked")]
+ALL = list(itertools.combinations_with_replacement(KINDS, 2))
+PAIRS = ALL if SOAK else SUBSET
+table = {}
+
+
+# Nothing of ours passes where UDP does not, yet: the NetBird relay over TCP is to come.
+OVER_TCP = False
+
+
+def expected(x, y):
+    if "blocked" in (x, y):
+        return "Relayed" if OVER_TCP else "-"
+    if "symmetric" in (x, y) and {x, y} <= HARD:
+        return "Relayed"
+    return "P2P"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def printed():
+    yield
+    print_table()
+
+
+@pytest.fixture(scope="module")
+def net():
+    lab = NatLab()
+    lab.start_server()
+    key = lab.setup()
+    wanted = {k + "1" for k, _ in PAIRS} | {k + "2" for _, k in PAIRS}
+    lab.sites = {}
+    for name in sorted(wanted):
+        lab.sites[name] = lab.site(name, name[:-1])
+    register(key, *lab.sites.values())
+    yield lab
+    lab.close()
+
+
+def print_table():
+    print("\nfirst ping after `up` of the second machine, and the path in the end:")
+    for (x, y), (took, path, ends) in sorted(table.items()):
+        print(f"  {x:>12} - {y:<12} {path:8} {took:6.2f} s  {ends}")
+
+
+def first_ping(a, b):
+    """Seconds from `up` of b to the first answer from a, then the path, which may improve for a while."""
+    a.up()
+    began = time.monotonic()
+    b.up()
+    wait_for(lambda: b.ping(a.overlay, "0.5"), limit=25, step=0.005)
+    return time.monotonic() - began
+
+
+def path_of(a, b):
+    for p in a.status()["peers"]["details"]:
+        if p["netbirdIp"] == b.overlay:
+            return p["connectionType"], "/".join(p["iceCandidateType"][k] for k in ("local", "remote"))
+    return "-", ""
+
+
+def settle(a, b, want, limit=8.0):
+    """The path a few seconds later; at once when it is the wanted one already."""
+    end = time.monotonic() + limit
+    while True:
+        path, ends = path_of(a, b)
+        if path == want or time.monotonic() > end:
+            return path, ends
+        time.sleep(0.1)
+
+
+def no_path(a, b):
+    a.up()
+    b.up()
+    time.sleep(3)
+    assert not b.ping(a.overlay, "0.5") and path_of(a, b)[0] == "-"
+
+
+@pytest.mark.parametrize("x,y", PAIRS, ids=lambda k: k)
+def test_pair(net, x, y):
+    a, b = net.sites[x + "1"], net.sites[y + "2"]
+    try:
+        check(a, b, expected(x, y), (x, y))
+    finally:
+        a.cli("down")
+        b.cli("down")
+
+
+def check(a, b, want, name):
+    if want == "-":
+        no_path(a, b)
+        table[name] = 0, want, "UDP is blocked"
+        return
+    took = first_ping(a, b)
+    path, ends = settle(a, b, want)
+    table[name] = took, path, ends
+    assert path == want
+    # Both sides say the same, and the tunnel carries packets on the path they agree on.
+    assert settle(b, a, want)[0] == want
+    assert a.ping(b.overlay, "2")
+
+
+def register(key, *agents):
+    for a in agents:
+        a.start().up(key)
+        a.overlay = a.ip()
+        a.cli("down")
+
+
+@pytest.fixture
+def lab():
+    lab = NatLab()
+    yield lab
+    lab.close()
+
+
+@pytest.mark.parametrize("kind,want", [("hairpin", "P2P"), ("port", "Relayed")])
+def test_two_homes_behind_one_provider(lab, kind, want):
+    """Both outer addresses are the provider's: a path only if its NAT sends packets back inside."""
+    lab.start_server()
+    key = lab.setup()
+    cgn = lab.nat("isp-c", kind)
+    agents = []
+    for name in ("alpha", "bravo"):
+        lab.behind(f"{name}n", name, lab.home(f"{name}n", "port", "isp-c", cgn))
+        # Homes do not reach each other inside the provider's network.
+        lab.exec_nft(f"{name}n", f'table ip far {{ chain out {{ type filter hook postrouting priority 0; '
+                     f'oifname "eth0" ip daddr {cgn}.0/24 drop; }}\n}}')
+        agents.append(lab.agent(name, None))
+    register(key, *agents)
+    check(*agents, want, ("two homes", f"CGN {kind}"))
+
+
+def test_same_network_behind_one_router(lab):
+    """The worst NAT does not matter to two machines on one network."""
+    lab.start_server()
+    key = lab.setup()
+    inner = lab.nat("home", "symmetric")
+    agents = []
+    for name in ("alpha", "bravo"):
+        lab.behind("home", name, inner)
+        agents.append(lab.agent(name, None))
+    register(key, *agents)
+    check(*agents, "P2P", ("same LAN", "symmetric"))
+    assert path_of(*agents)[1] == "host/host"
+
+
+@pytest.mark.parametrize("firewalls", [0, 1, 2])
+def test_ipv6_only(lab, firewalls):
+    lab.no_ipv4()
+    lab.start_server()
+    key = lab.setup()
+    agents = [lab.site6("alpha", 2, firewalls > 0), lab.site6("bravo", 3, firewalls > 1)]
+    register(key, *agents)
+    check(*agents, "P2P", ("IPv6 only", f"{firewalls} firewalls"))
+
+

@@ -12,6 +12,7 @@
 #define IDLE_GRACE_NS (5 * NB_SEC)
 /* Windows of the whole connection, in stream windows. */
 #define CONN_WINDOWS 4
+#define PREFACE_BYTES 24
 
 static void *mem_malloc(size_t n, void *user)
 {
@@ -367,6 +368,7 @@ static int conn_new(struct grpc_conn **out, const struct grpc_config *cfg, bool 
 	c->cfg = *cfg;
 	c->server = server;
 	c->now = c->last_read = c->idle_since = now;
+	c->frame.skip = PREFACE_BYTES;
 	c->ping_at = c->goaway_final = c->cut_at = c->call_deadline = NB_TIME_NEVER;
 	c->handshake_by = cfg->handshake_ns ? nb_time_add(now, cfg->handshake_ns) : NB_TIME_NEVER;
 	nb_list_init(&c->calls);
@@ -440,6 +442,55 @@ static int input_error(struct grpc_conn *c, ssize_t r)
 	return r == NGHTTP2_ERR_NOMEM ? NB_E_NOMEM : NB_E_PROTO;
 }
 
+/* How many of these bytes come before the last-stream-id of a GOAWAY. */
+static size_t before_last_id(struct grpc_conn *c, struct nb_bytes in)
+{
+	size_t at = 0, n;
+
+	while (at < in.n && !c->frame.n_last) {
+		if (c->frame.skip) {
+			n = c->frame.skip < in.n - at ? c->frame.skip : in.n - at;
+			c->frame.skip -= n;
+			at += n;
+			continue;
+		}
+		c->frame.head[c->frame.n_head++] = in.p[at++];
+		if (c->frame.n_head < sizeof c->frame.head)
+			continue;
+		c->frame.n_head = 0;
+		c->frame.skip = nb_get_be32(c->frame.head) >> 8;
+		if (c->frame.head[3] != NGHTTP2_GOAWAY || c->frame.skip < 8)
+			continue;
+		c->frame.n_last = 4;
+		c->frame.skip -= 4;
+	}
+	return at;
+}
+
+/* A client's GOAWAY names the last stream that we pushed. We push none, so the number says nothing; Go sends
+ * 2^31-1, which nghttp2 takes for a violation since it is no stream of a server. It gets 0 instead. */
+static ssize_t feed(struct grpc_conn *c, struct nb_bytes in)
+{
+	static const uint8_t zero[4];
+	ssize_t r = 0;
+
+	if (!c->server)
+		return nghttp2_session_mem_recv(c->session, in.p, in.n);
+	while (in.n && r >= 0) {
+		size_t n = before_last_id(c, in);
+
+		r = n ? nghttp2_session_mem_recv(c->session, in.p, n) : 0;
+		in = nb_bytes(in.p + n, in.n - n);
+		n = c->frame.n_last < in.n ? c->frame.n_last : in.n;
+		if (!n || r < 0)
+			continue;
+		r = nghttp2_session_mem_recv(c->session, zero, n);
+		c->frame.n_last -= (uint8_t)n;
+		in = nb_bytes(in.p + n, in.n - n);
+	}
+	return r;
+}
+
 int grpc_conn_input(struct grpc_conn *c, struct nb_bytes in, struct nb_time now)
 {
 	ssize_t r;
@@ -450,7 +501,7 @@ int grpc_conn_input(struct grpc_conn *c, struct nb_bytes in, struct nb_time now)
 	enter(c, now);
 	c->last_read = now;
 	c->ping_at = NB_TIME_NEVER;
-	r = nghttp2_session_mem_recv(c->session, in.p, in.n);
+	r = feed(c, in);
 	if (r < 0)
 		err = input_error(c, r);
 	else

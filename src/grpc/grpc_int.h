@@ -95,6 +95,13 @@ struct grpc_conn {
 	const uint8_t *out;		/* what nghttp2 gave and the driver has not taken */
 	size_t out_n;
 
+	/* Server: where input stands between frames (conn.c, feed). */
+	struct {
+		size_t skip;		/* bytes of payload, or of the preface, still to come */
+		uint8_t head[9], n_head;
+		uint8_t n_last;		/* bytes of a GOAWAY's last-stream-id still to come */
+	} frame;
+
 	bool ready, goaway_in, goaway_out;
 	bool lost;			/* no more input; what is queued (a GOAWAY) may still go out */
 	bool cut;			/* and not even that */

@@ -754,6 +754,46 @@ static void test_shutdown_idle(void **state)
 	assert_true(grpc_conn_done(p.client));
 }
 
+/* What a Go client says before it closes: no error, last stream 2^31-1; and what others say, with a reason. */
+static const uint8_t go_goaway[] = { 0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0 };
+static const uint8_t long_goaway[] = { 0, 0, 11, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xfd, 0, 0, 0, 0, 'b', 'y', 'e' };
+
+/* All of them orderly, however the bytes are cut: what runs goes on, then the connection is done. */
+static void client_goaway(const uint8_t *frame, size_t n, size_t cut)
+{
+	struct seen s = { 0 };
+	struct grpc_call *call;
+
+	setup_config(NULL);
+	connect_pair();
+	call = start("/test.Echo/Upload", GRPC_CLIENT_STREAM, &s);
+	pump();
+	for (size_t at = 0; at < n; at += cut)
+		assert_int_equal(grpc_conn_input(p.server, nb_bytes(frame + at, cut < n - at ? cut : n - at), p.now), 0);
+	pump();
+	assert_int_equal(p.goaways, 1);
+	assert_string_equal(grpc_conn_why(p.server), "");
+	assert_false(grpc_conn_done(p.server));
+	grpc_call_send(call, nb_bytes_str("x"));
+	grpc_call_half_close(call);
+	pump();
+	assert_int_equal(s.status, GRPC_OK);
+	assert_true(grpc_conn_done(p.server));
+	assert_string_equal(grpc_conn_why(p.server), "connection ended");
+	p.over = true;
+	grpc_conn_free(p.client);
+	grpc_conn_free(p.server);
+}
+
+static void test_client_goaway(void **state)
+{
+	(void)state;
+	for (size_t cut = 1; cut <= sizeof long_goaway; cut++) {
+		client_goaway(go_goaway, sizeof go_goaway, cut);
+		client_goaway(long_goaway, sizeof long_goaway, cut);
+	}
+}
+
 static void test_idle_close(void **state)
 {
 	struct seen s = { 0 };
@@ -955,7 +995,7 @@ int main(void)
 		T(test_client_deadline), T(test_server_deadline), T(test_cancel), T(test_stream_limit),
 		T(test_keepalive), T(test_handshake_timeout), T(test_shutdown),
 		T(test_shutdown_sooner), T(test_one_pull), T(test_resume_then_cancel),
-		T(test_shutdown_idle),
+		T(test_shutdown_idle), cmocka_unit_test(test_client_goaway),
 		T(test_idle_close), T(test_lost), T(test_cancel_inside), T(test_bad_arguments),
 		T(test_buffer_cap), T(test_budget), T(test_late_request),
 	};

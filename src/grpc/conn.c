@@ -469,7 +469,7 @@ static size_t before_last_id(struct grpc_conn *c, struct nb_bytes in)
 
 /* A client's GOAWAY names the last stream that we pushed. We push none, so the number says nothing; Go sends
  * 2^31-1, which nghttp2 takes for a violation since it is no stream of a server. It gets 0 instead. */
-static ssize_t feed(struct grpc_conn *c, struct nb_bytes in)
+static ssize_t feed_session(struct grpc_conn *c, struct nb_bytes in)
 {
 	static const uint8_t zero[4];
 	ssize_t r = 0;
@@ -501,7 +501,7 @@ int grpc_conn_input(struct grpc_conn *c, struct nb_bytes in, struct nb_time now)
 	enter(c, now);
 	c->last_read = now;
 	c->ping_at = NB_TIME_NEVER;
-	r = feed(c, in);
+	r = feed_session(c, in);
 	if (r < 0)
 		err = input_error(c, r);
 	else

@@ -95,7 +95,7 @@ struct grpc_conn {
 	const uint8_t *out;		/* what nghttp2 gave and the driver has not taken */
 	size_t out_n;
 
-	/* Server: where input stands between frames (conn.c, feed). */
+	/* Server: where input stands between frames (conn.c, feed_session). */
 	struct {
 		size_t skip;		/* bytes of payload, or of the preface, still to come */
 		uint8_t head[9], n_head;

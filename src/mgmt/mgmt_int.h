@@ -15,6 +15,8 @@
 #define MGMT_LABELS_MAX 32		/* extra DNS labels of a registration */
 #define MGMT_INSERT_TRIES 10		/* random addresses before a linear search */
 #define MGMT_PUSH_NS (1 * NB_SEC)	/* at least this long between two maps of one stream */
+#define MGMT_PUSH_MAX_NS (10 * NB_SEC)	/* and never more than this */
+#define MGMT_PUSH_BYTES 64e6		/* map bytes a second to all streams together, beyond one map each MGMT_PUSH_NS */
 #define MGMT_EPHEMERAL_NS (600 * NB_SEC)
 #define MGMT_SWEEP_NS (60 * NB_SEC)
 #define MGMT_FLUSH_NS (300 * NB_SEC)	/* last-seen and last-used times reach the disk this often */

@@ -22,6 +22,7 @@
 struct mgmt_service {
 	struct grpc_service face;
 	size_t unsent;			/* streams that did not get their first message yet */
+	size_t n_streams;		/* open ones */
 	struct nb_time next_credentials;
 };
 
@@ -701,6 +702,16 @@ void mgmt_stream_dirty(struct mgmt_peer *p)
 	schedule(s);
 }
 
+/* Time until the next map of a stream. In a storm of joins every stream would be sent a map of all peers each
+ * second; the pushes of all streams together are held to a byte rate, within bounds, so that the rest still
+ * answers. A single change after a quiet while is not delayed by this. */
+static int64_t push_gap(const struct mgmt_stream *s)
+{
+	int64_t gap = (int64_t)((double)s->held.n * (double)s->m->service->n_streams / MGMT_PUSH_BYTES * (double)NB_SEC);
+
+	return gap < MGMT_PUSH_NS ? MGMT_PUSH_NS : gap > MGMT_PUSH_MAX_NS ? MGMT_PUSH_MAX_NS : gap;
+}
+
 /* Everything in the message is on disk (or was undone: then it is built again). */
 static void stream_release(void *arg, int err)
 {
@@ -712,7 +723,7 @@ static void stream_release(void *arg, int err)
 	if (err || grpc_call_send(s->call, nb_buf_view(&s->held)))
 		s->what |= sent;
 	else if (s->started && (sent & SYNC_MAP))
-		s->not_before = nb_time_add(s->m->now, MGMT_PUSH_NS);
+		s->not_before = nb_time_add(s->m->now, push_gap(s));
 	if (s->what & sent)
 		landed(s);
 	else
@@ -854,6 +865,7 @@ static void on_stream_end(struct grpc_call *call, void *user, const struct grpc_
 	nb_list_del(&s->node);
 	nb_buf_fini(&s->held);
 	nb_wipe(s->box, sizeof(s->box));
+	s->m->service->n_streams--;
 	free(s);
 }
 
@@ -874,6 +886,7 @@ static void stream_start(const struct request *r, struct grpc_call *call)
 	nb_list_init(&s->due);
 	nb_list_init(&s->starved);
 	nb_list_push(&m->streams, &s->node);
+	m->service->n_streams++;
 	nb_buf_init(&s->held, MESSAGE_MAX);
 	s->session = m->wall.ns > m->last_session ? m->wall.ns : m->last_session + 1;
 	m->last_session = s->session;

@@ -314,6 +314,7 @@ void client_engine_sync(struct client_engine *e, const Management__SyncResponse 
 	}
 	if (map->peerconfig)
 		e->lazy = map->peerconfig->lazyconnectionenabled;
+	client_filter_take(e, map);
 	take_peers(e, map, now);
 	e->offline = map->n_offlinepeers;
 	e->serial = map->serial;
@@ -458,6 +459,7 @@ struct client_engine *client_engine_new(const struct client_engine_config *cfg, 
 	nb_map_init(&e->peers, seed, CLIENT_PEERS_MAX);
 	cfg->random(cfg->random_ctx, seed, sizeof seed);
 	ice_demux_init(&e->demux, seed, CLIENT_PEERS_MAX * 2);
+	cfg->random(cfg->random_ctx, e->filter_seed, sizeof e->filter_seed);
 	e->net.port = cfg->port;
 	e->net.version = NB_COMPAT;
 	e->net.force_relay = cfg->force_relay;

@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "client/config.h"
 #include "client/conn.h"
+#include "filter/filter.h"
 #include "proto/daemon.pb-c.h"
 #include "proto/management.pb-c.h"
 #include "wg/wg.h"
@@ -34,6 +35,8 @@ struct client_engine_ops {
 	int (*iface)(void *arg, const struct nb_prefix *v4, const struct nb_prefix *v6, int mtu);
 	void (*peer_set)(void *arg, const struct client_wg_peer *p);
 	void (*peer_remove)(void *arg, const uint8_t key[NB_KEY_LEN]);
+	/* Put this table of access rules, now the driver's, in force: before the peers of the same map. */
+	void (*filter)(void *arg, struct filter_table *t);
 	void (*peer_reset)(void *arg, const uint8_t key[NB_KEY_LEN]);
 	void (*peer_endpoint)(void *arg, const uint8_t key[NB_KEY_LEN], const struct wg_ep *ep, bool handshake);
 	/* A WireGuard message that came in a TURN Data indication. */

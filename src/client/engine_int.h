@@ -1,4 +1,5 @@
 /* engine_int.h - inside the engine: engine.c takes the network map apart and drives connections,
+ * engine_filter.c its access rules,
  * engine_servers.c keeps STUN and TURN servers, engine_status.c describes it all to the daemon. */
 #ifndef NB_CLIENT_ENGINE_INT_H
 #define NB_CLIENT_ENGINE_INT_H
@@ -70,6 +71,8 @@ struct client_engine {
 	unsigned server_epoch;		/* answers to look-ups of an older list are ignored */
 	char **relay_urls;		/* NetBird relays management named, for status */
 	size_t nrelay_urls;
+	uint64_t filter_seed[2], filter_digest;	/* of the access rules in force */
+	bool has_filter;
 	struct nb_prefix v4, v6;	/* own overlay addresses; v6.addr.family 0: none */
 	char address[64];		/* peerConfig.address as sent: compared as text */
 	char *fqdn;
@@ -82,6 +85,9 @@ struct client_engine {
 
 /* Do what a connection wants done; afterwards its deadline is taken into e->next. */
 void client_engine_drain(struct client_engine *e, struct engine_peer *p, struct nb_time now);
+
+/* engine_filter.c: put the map's access rules in force, if they changed. */
+void client_filter_take(struct client_engine *e, const Management__NetworkMap *map);
 
 /* engine_servers.c */
 /* Take over the lists of a NetbirdConfig (empty lists keep the old ones). */

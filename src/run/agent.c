@@ -274,6 +274,11 @@ static void op_peer_remove(void *arg, const uint8_t key[NB_KEY_LEN])
 	run_tunnel_peer_remove(((struct run_agent *)arg)->tunnel, key);
 }
 
+static void op_filter(void *arg, struct filter_table *t)
+{
+	run_tunnel_set_filter(((struct run_agent *)arg)->tunnel, t);
+}
+
 static void op_peer_reset(void *arg, const uint8_t key[NB_KEY_LEN])
 {
 	run_tunnel_peer_reset(((struct run_agent *)arg)->tunnel, key);
@@ -367,8 +372,8 @@ static void op_event(void *arg, const char *message)
 }
 
 static const struct client_engine_ops engine_ops = {
-	op_iface, op_peer_set, op_peer_remove, op_peer_reset, op_peer_endpoint, op_deliver, op_turn_server, op_dgram,
-	op_signal, op_lookup, op_restart, op_changed, op_event,
+	op_iface, op_peer_set, op_peer_remove, op_filter, op_peer_reset, op_peer_endpoint, op_deliver, op_turn_server,
+	op_dgram, op_signal, op_lookup, op_restart, op_changed, op_event,
 };
 
 /* --- the data plane --- */
@@ -608,7 +613,8 @@ static const char *start_tunnel(struct run_agent *a)
 {
 	static char why[300];
 	struct run_tunnel_config cfg = { .tun_fd = -1, .mtu = (size_t)a->profile.mtu, .port = (uint16_t)a->profile.port,
-					 .fwmark = FWMARK, .tai_floor = load_tai(a) };
+					 .fwmark = FWMARK, .tai_floor = load_tai(a),
+					 .filter = a->profile.disable_firewall != CLIENT_YES };
 	int err = run_tunnel_tun(&cfg, a->profile.iface);
 
 	if (err == NB_E_PERM)

@@ -123,6 +123,7 @@ struct sealing {
 	struct wg_pkt k[SLOTS];
 	size_t n;
 	size_t done;		/* in this turn */
+	struct nb_time now;
 };
 
 static uint8_t *slot(const struct run_path *p, const struct sealing *s)
@@ -192,6 +193,8 @@ static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vne
 		memcpy(p->super, at, p->mtu);
 		at = p->super;
 	}
+	if (p->filter)
+		filter_out(p->filter, nb_bytes(at, n), s->now);
 	switch (p->tun_vnet ? wg_split_begin(&c, vnet, at, n) : 0) {
 	case 0:
 		if (n > p->mtu)
@@ -231,6 +234,7 @@ void run_path_tun(struct run_path *p)
 	int err = 0;
 
 	s.n = s.done = 0;
+	s.now = os_now();
 	for (int reads = 0; reads < READS && s.done < TURN_SEGMENTS; reads++) {
 		err = tun_read(p, &s, vnet, &n);
 		if (err)
@@ -259,17 +263,30 @@ static void group_refused(struct run_path *p, size_t count, bool udp, int err)
 		p->join.tcp = p->tun_tso = false;
 }
 
+/* May group i reach this machine? Its packets agree in all that rules and flows look at. */
+static bool welcome(struct run_path *p, size_t i, struct nb_time now)
+{
+	unsigned first = p->join.group[i].first;
+
+	return !p->filter || filter_in(p->filter, nb_bytes(p->join.pkt[first].p, p->join.pkt[first].n),
+				       (uintptr_t)p->from[first], now);
+}
+
 static void join_write(struct run_path *p)
 {
+	struct nb_time now = p->filter ? os_now() : (struct nb_time){ 0 };
 	uint8_t vnet[WG_VNET];
 	struct nb_bytes parts[WG_JOIN_PARTS];
 	struct iovec iov[1 + WG_JOIN_PARTS];
 
 	iov[0] = (struct iovec){ vnet, sizeof vnet };
 	for (size_t i = 0; i < p->join.ngroups && p->tun >= 0; i++) {
-		size_t n = wg_join_group(&p->join, i, vnet, parts);
+		size_t n;
 		int err;
 
+		if (!welcome(p, i, now))
+			continue;
+		n = wg_join_group(&p->join, i, vnet, parts);
 		for (size_t k = 0; k < n; k++)
 			iov[1 + k] = (struct iovec){ (void *)(uintptr_t)parts[k].p, parts[k].n };
 		err = os_tun_write(p->tun, p->tun_vnet ? iov : iov + 1, (int)n + p->tun_vnet);
@@ -290,6 +307,7 @@ static void open_all(struct run_path *p, struct wg_pkt *k, size_t n)
 			join_write(p);
 			wg_join_add(&p->join, k[i].p, k[i].n);
 		}
+		p->from[p->join.n - 1] = k[i].peer;
 	}
 }
 

@@ -5,6 +5,7 @@
 #ifndef NB_RUN_PATH_H
 #define NB_RUN_PATH_H
 
+#include "filter/filter.h"
 #include "os/dgram.h"
 #include "wg/offload.h"
 #include "wg/wg.h"
@@ -27,6 +28,7 @@ struct run_path_up {
 
 struct run_path {
 	struct wg_dev *wg;
+	struct filter *filter;		/* NULL: everything may pass */
 	struct os_dgram_pair udp;
 	int tun;			/* -1: none, or gone */
 	bool tun_vnet, tun_tso, tun_uso;
@@ -37,13 +39,14 @@ struct run_path {
 	size_t rx_count, rx_room;
 	struct run_path_out out4, out6;
 	struct wg_join join;
+	const struct wg_peer *from[WG_JOIN_MAX];	/* who sent the packets in join */
 	struct nb_endpoint turn[RUN_PATH_TURN];
 	size_t nturn;
 	struct run_path_up up;
 	uint64_t udp_errors, tun_errors;
 };
 
-/* Fields of path zero but wg, udp, tun, mtu and up; tun_offloads: enum os_tun_offload. Returns 0 or NB_E_NOMEM. */
+/* Fields of path zero but wg, filter, udp, tun, mtu and up; tun_offloads: enum os_tun_offload. Returns 0 or NB_E_NOMEM. */
 int run_path_init(struct run_path *p, unsigned tun_offloads);
 void run_path_fini(struct run_path *p);
 /* A fresh pair of sockets in place of the old. */

@@ -77,6 +77,8 @@ struct run_tunnel {
 	atomic_bool stop;
 	_Atomic uint16_t port;
 	atomic_uint offloads;
+	_Atomic(struct filter_table *) filter_next;	/* for the thread to take */
+	_Atomic(struct filter_table *) filter_past;	/* a list for control to free */
 	int command_fd, slot_fd;
 	pthread_t thread;
 
@@ -84,6 +86,7 @@ struct run_tunnel {
 	bool running;
 	bool holding;			/* the slot at the tail was handed out */
 	unsigned stats_asked;
+	struct filter_table *filter_given;
 
 	/* the thread's */
 	struct run_path path;
@@ -192,6 +195,8 @@ static bool tell_stats_end(struct run_tunnel *t)
 		return false;
 	s->m.tag = t->stats[0].tag;
 	s->m.counters.wg = *wg_counters(t->path.wg);
+	if (t->path.filter)
+		s->m.counters.filter = *filter_counters(t->path.filter);
 	s->m.counters.dgrams_lost = t->dgrams_lost;
 	s->m.counters.udp_errors = t->path.udp_errors;
 	s->m.counters.tun_errors = t->path.tun_errors;
@@ -451,6 +456,75 @@ static void commands_run(struct run_tunnel *t, struct nb_time now)
 	}
 }
 
+/* --- access rules --- */
+
+static void filter_retire(struct run_tunnel *t, struct filter_table *old)
+{
+	struct filter_table *head = atomic_load(&t->filter_past);
+
+	do {
+		*filter_table_link(old) = head;
+	} while (!atomic_compare_exchange_weak(&t->filter_past, &head, old));
+}
+
+/* Control left a newer table: use it. */
+static void filter_take(struct run_tunnel *t)
+{
+	struct filter_table *fresh, *old;
+
+	if (!atomic_load_explicit(&t->filter_next, memory_order_relaxed))
+		return;
+	fresh = atomic_exchange(&t->filter_next, NULL);
+	old = fresh ? filter_exchange(t->path.filter, fresh) : NULL;
+	if (old)
+		filter_retire(t, old);
+}
+
+static void filter_free_past(struct run_tunnel *t)
+{
+	struct filter_table *at = atomic_exchange(&t->filter_past, NULL), *next;
+
+	for (; at; at = next) {
+		next = *filter_table_link(at);
+		filter_table_free(at);
+	}
+}
+
+void run_tunnel_set_filter(struct run_tunnel *t, struct filter_table *rules)
+{
+	filter_free_past(t);
+	if (!t->path.filter) {
+		filter_table_free(rules);
+		return;
+	}
+	t->filter_given = rules;
+	/* One that was never taken is ours again. */
+	filter_table_free(atomic_exchange(&t->filter_next, rules));
+	kick(t->command_fd);
+}
+
+const struct filter_table *run_tunnel_filter(const struct run_tunnel *t)
+{
+	return t->filter_given;
+}
+
+/* The thread has ended. */
+static void filter_end(struct run_tunnel *t)
+{
+	filter_free_past(t);
+	filter_table_free(atomic_exchange(&t->filter_next, NULL));
+	if (t->path.filter)
+		filter_table_free(filter_exchange(t->path.filter, NULL));
+	filter_free(t->path.filter);
+}
+
+static int filter_begin(struct run_tunnel *t)
+{
+	struct filter_config fc = { .random = nbc_random };
+
+	return filter_new(&t->path.filter, &fc);
+}
+
 /* --- offloads --- */
 
 static const struct {
@@ -569,6 +643,7 @@ static void *thread_main(void *arg)
 		now = os_now();
 		wg_set_wall(t->path.wg, now, os_wall());
 		/* Always, and first: a packet that was sent after a command must find it done. */
+		filter_take(t);
 		commands_run(t, now);
 		if (fds[1].revents && t->path.tun >= 0)
 			run_path_tun(&t->path);
@@ -646,6 +721,8 @@ int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg)
 		err = slots_new(t);
 	if (!err)
 		err = device_new(t, cfg);
+	if (!err && cfg->filter)
+		err = filter_begin(t);
 	if (!err)
 		err = os_dgram_open(&t->path.udp, cfg->port, cfg->fwmark, t->udp_wanted);
 	if (!err)
@@ -703,6 +780,7 @@ void run_tunnel_free(struct run_tunnel *t)
 	}
 	while ((c = command_take(t)) != NULL)
 		command_free(c, command_extra(c));
+	filter_end(t);
 	wg_free(t->path.wg);
 	run_path_fini(&t->path);
 	os_close(&t->command_fd);

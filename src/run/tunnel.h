@@ -7,6 +7,7 @@
 #ifndef NB_RUN_TUNNEL_H
 #define NB_RUN_TUNNEL_H
 
+#include "filter/filter.h"
 #include "wg/wg.h"
 
 struct run_tunnel;
@@ -30,6 +31,7 @@ struct run_tunnel_config {
 	uint16_t port;			/* UDP port; 0: the system chooses, see run_tunnel_port */
 	uint32_t fwmark;		/* SO_MARK of the UDP sockets; 0: none */
 	uint8_t private_key[NB_KEY_LEN];
+	bool filter;			/* access control: inbound is denied until run_tunnel_set_filter allows */
 	struct nb_wall tai_floor;	/* from RUN_TUNNEL_TAI of an earlier run; 0: none */
 };
 
@@ -93,6 +95,11 @@ int run_tunnel_set_private_key(struct run_tunnel *t, const uint8_t key[NB_KEY_LE
 int run_tunnel_set_fwmark(struct run_tunnel *t, uint32_t fwmark);
 /* Move to another port (0: any); the outcome comes as RUN_TUNNEL_PORT. On failure the old port stays. */
 int run_tunnel_set_port(struct run_tunnel *t, uint16_t port);
+/* Put access rules in force (config.filter was set), from the next packet on. The table belongs to the tunnel from now on;
+ * nothing can fail, and the newest table counts. */
+void run_tunnel_set_filter(struct run_tunnel *t, struct filter_table *rules);
+/* The table given last, for its counters; valid until the next run_tunnel_set_filter. NULL: none yet. */
+const struct filter_table *run_tunnel_filter(const struct run_tunnel *t);
 /* Ask for a snapshot: one RUN_TUNNEL_STATS per peer, then RUN_TUNNEL_STATS_END with the same tag. allowed:
  * also the prefixes, in RUN_TUNNEL_ALLOWED messages directly after each peer's RUN_TUNNEL_STATS. */
 int run_tunnel_stats(struct run_tunnel *t, uint32_t tag, bool allowed);
@@ -113,6 +120,7 @@ enum run_tunnel_kind {
 
 struct run_tunnel_counters {
 	struct wg_counters wg;
+	struct filter_counters filter;
 	uint64_t dgrams_lost;	/* non-WireGuard datagrams dropped: ring full or too long */
 	uint64_t udp_errors;	/* sends the system refused */
 	uint64_t tun_errors;	/* inner packets the system refused */

@@ -35,6 +35,8 @@ struct world {
 	struct turn_server *turn;	/* gets what the engine sends; answers go to mail */
 	uint8_t mail[2048];
 	size_t nmail;
+	struct filter_table *filter;
+	size_t filters, filter_before_peers;
 };
 
 static int op_iface(void *arg, const struct nb_prefix *v4, const struct nb_prefix *v6, int mtu)
@@ -91,6 +93,17 @@ static void op_endpoint(void *arg, const uint8_t key[NB_KEY_LEN], const struct w
 	(void)key;
 	(void)ep;
 	(void)handshake;
+}
+
+static void op_filter(void *arg, struct filter_table *t)
+{
+	struct world *w = arg;
+
+	/* Rules are there before the peers of their map. */
+	w->filters++;
+	w->filter_before_peers = w->npeers;
+	filter_table_free(w->filter);
+	w->filter = t;
 }
 
 static void op_deliver(void *arg, const struct wg_ep *from, struct nb_bytes data)
@@ -173,7 +186,7 @@ static void op_event(void *arg, const char *message)
 }
 
 static const struct client_engine_ops ops = {
-	.iface = op_iface, .peer_set = op_peer_set, .peer_remove = op_peer_remove, .peer_reset = op_key,
+	.iface = op_iface, .peer_set = op_peer_set, .peer_remove = op_peer_remove, .filter = op_filter, .peer_reset = op_key,
 	.peer_endpoint = op_endpoint, .deliver = op_deliver, .turn_server = op_turn, .dgram = op_dgram, .signal = op_signal,
 	.lookup = op_lookup, .restart = op_restart, .changed = op_changed, .event = op_event,
 };
@@ -219,6 +232,7 @@ static struct world *setup(void)
 static void teardown(struct world *w)
 {
 	client_engine_free(w->e);
+	filter_table_free(w->filter);
 	client_config_fini(&w->cfg);
 	free(w);
 }
@@ -698,6 +712,233 @@ static void status_shows_peers_in_order(void **state)
 	teardown(w);
 }
 
+/* --- access rules --- */
+
+struct rule {
+	const char *ip;
+	int protocol, action;
+	const char *port;
+	int lo, hi;		/* PortInfo: -1 none; hi -1: a single port */
+	int prefix;		/* 0: none; 4, 6: a source prefix of ip in its place; 1: one of a strange length */
+	bool out;
+};
+
+#define RULES_MAX 8
+
+/* Give the map these rules. */
+static void put_rules(struct map *m, const struct rule *r, size_t n)
+{
+	static Management__FirewallRule rules[RULES_MAX], *list[RULES_MAX];
+	static Management__PortInfo info[RULES_MAX];
+	static Management__PortInfo__Range range[RULES_MAX];
+	static ProtobufCBinaryData prefix[RULES_MAX];
+	static uint8_t bytes[RULES_MAX][17];
+
+	assert_true(n <= RULES_MAX);
+	for (size_t i = 0; i < n; i++) {
+		Management__FirewallRule *o = list[i] = &rules[i];
+		struct nb_addr a;
+
+		management__firewall_rule__init(o);
+		o->peerip = (char *)(uintptr_t)r[i].ip;
+		o->has_direction = o->has_protocol = o->has_action = o->has_policyid = 1;
+		o->direction = r[i].out ? MANAGEMENT__RULE_DIRECTION__OUT : MANAGEMENT__RULE_DIRECTION__IN;
+		o->protocol = (Management__RuleProtocol)r[i].protocol;
+		o->action = (Management__RuleAction)r[i].action;
+		o->port = (char *)(uintptr_t)r[i].port;
+		o->policyid.data = (uint8_t *)(uintptr_t)"policy";
+		o->policyid.len = 6;
+		if (r[i].lo >= 0) {
+			management__port_info__init(&info[i]);
+			management__port_info__range__init(&range[i]);
+			range[i].start = (uint32_t)r[i].lo;
+			range[i].end = (uint32_t)r[i].hi;
+			info[i].port_selection_case = MANAGEMENT__PORT_INFO__PORT_SELECTION_RANGE;
+			info[i].range = &range[i];
+			if (r[i].hi < 0) {
+				info[i].port_selection_case = MANAGEMENT__PORT_INFO__PORT_SELECTION_PORT;
+				info[i].port = (uint32_t)r[i].lo;
+			}
+			o->portinfo = &info[i];
+		}
+		if (r[i].prefix) {
+			size_t len = r[i].prefix == 4 ? 4 : 16;
+
+			assert_int_equal(nb_addr_parse(&a, r[i].ip), 0);
+			memcpy(bytes[i], a.ip, len);
+			bytes[i][len] = nb_addr_is_unspecified(&a) ? 0 : (uint8_t)(len * 8);
+			prefix[i] = (ProtobufCBinaryData){ r[i].prefix == 1 ? 3 : len + 1, bytes[i] };
+			o->sourceprefixes = &prefix[i];
+			o->n_sourceprefixes = 1;
+			o->peerip = NULL;
+		}
+	}
+	m->map.firewallrules = list;
+	m->map.n_firewallrules = n;
+	m->map.has_firewallrulesisempty = m->map.firewallrulesisempty = n == 0;
+}
+
+/* What the table holds, as text: "accept tcp 100.64.1.1/32 80-80; ..." */
+static const char *table_text(const struct filter_table *t)
+{
+	static const char *const protos[] = { "all", "tcp", "udp", "icmp" };
+	static char text[1000];
+	size_t at = 0;
+
+	text[0] = 0;
+	for (size_t i = 0; i < filter_table_count(t); i++) {
+		char src[NB_ADDR_TEXT];
+		struct filter_rule r;
+		unsigned long hits;
+
+		filter_table_rule(t, i, &r, &hits);
+		assert_true(nb_bytes_eq_str(r.id, "policy"));
+		nb_prefix_format(src, &r.src);
+		at += (size_t)snprintf(text + at, sizeof text - at, "%s%s %s %s %u-%u", i ? "; " : "",
+				       r.drop ? "drop" : "accept", protos[r.proto], src, r.port_lo, r.port_hi);
+	}
+	return text;
+}
+
+static void rules_become_a_table(void **state)
+{
+	static const struct {
+		struct rule r;
+		const char *want;
+	} rows[] = {
+		{ { "100.64.1.1", 1, 0, NULL, -1, 0, 0, false }, "accept all 100.64.1.1/32 0-0" },
+		{ { "100.64.1.1", 1, 0, NULL, -1, 0, 0, true }, "" },
+		{ { "100.64.1.1", 2, 1, "80", -1, 0, 0, false }, "drop tcp 100.64.1.1/32 80-80" },
+		{ { "100.64.1.1", 3, 0, "80", 90, -1, 0, false }, "accept udp 100.64.1.1/32 90-90" },
+		{ { "100.64.1.1", 3, 0, "80", 0, 0, 0, false }, "accept udp 100.64.1.1/32 80-80" },
+		{ { "100.64.1.1", 3, 0, "", 0, 0, 0, false }, "accept udp 100.64.1.1/32 0-0" },
+		{ { "100.64.1.1", 2, 0, NULL, 8000, 8100, 4, false }, "accept tcp 100.64.1.1/32 8000-8100" },
+		{ { "fd01::1", 4, 0, NULL, -1, 0, 6, false }, "accept icmp fd01::1/128 0-0" },
+		{ { "fd01::1", 4, 0, NULL, -1, 0, 0, false }, "accept icmp fd01::1/128 0-0" },
+		{ { "0.0.0.0", 1, 0, NULL, -1, 0, 4, false }, "accept all 0.0.0.0/0 0-0" },
+		{ { "::", 1, 0, NULL, -1, 0, 6, false }, "accept all ::/0 0-0" },
+		{ { "0.0.0.0", 1, 0, NULL, -1, 0, 0, false }, "accept all 0.0.0.0/0 0-0" },
+		/* What cannot be read: nothing is accepted by it, more is dropped by it. */
+		{ { "nonsense", 1, 0, NULL, -1, 0, 0, false }, "" },
+		{ { "nonsense", 2, 1, "80", -1, 0, 0, false }, "drop tcp 0.0.0.0/0 80-80; drop tcp ::/0 80-80" },
+		{ { "100.64.1.1", 1, 0, NULL, -1, 0, 1, false }, "" },
+		{ { "100.64.1.1", 2, 0, "80a", -1, 0, 0, false }, "" },
+		{ { "100.64.1.1", 2, 0, "65536", -1, 0, 0, false }, "" },
+		{ { "100.64.1.1", 2, 1, "-1", -1, 0, 0, false }, "drop tcp 100.64.1.1/32 0-0" },
+		{ { "100.64.1.1", 2, 0, NULL, 100, 99, 0, false }, "" },
+		{ { "100.64.1.1", 2, 0, NULL, 100, 70000, 0, false }, "" },
+		{ { "100.64.1.1", 2, 1, NULL, 100, 99, 0, false }, "drop tcp 100.64.1.1/32 0-0" },
+		{ { "100.64.1.1", 0, 0, NULL, -1, 0, 0, false }, "" },
+		{ { "100.64.1.1", 6, 0, NULL, -1, 0, 0, false }, "" },
+		{ { "100.64.1.1", 2, 7, NULL, -1, 0, 0, false }, "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct world *w = setup();
+		struct map *m = make_map(1, 1, 1);
+
+		put_rules(m, &rows[i].r, 1);
+		sync(w, m);
+		assert_int_equal(w->filters, 1);
+		assert_int_equal(w->filter_before_peers, 0);
+		if (strcmp(table_text(w->filter), rows[i].want))
+			fail_msg("row %zu: %s, not %s", i, table_text(w->filter), rows[i].want);
+		teardown(w);
+	}
+}
+
+/* Does the table accept TCP from the first peer? */
+static bool accepts(const struct world *w)
+{
+	struct filter_config c = { .random = nbc_random };
+	uint8_t p[40] = { 0x45, [3] = 40, [9] = 6, [12] = 100, 64, 1, 1, 100, 64, 0, 9, 0, 1, 0, 80, [32] = 0x50, 2 };
+	struct filter *f;
+	bool pass;
+
+	assert_int_equal(filter_new(&f, &c), 0);
+	filter_exchange(f, w->filter);
+	pass = filter_in(f, nb_bytes(p, sizeof p), 1, w->now);
+	filter_exchange(f, NULL);
+	filter_free(f);
+	return pass;
+}
+
+static void rules_change_only_when_they_do(void **state)
+{
+	static const struct rule two[] = { { "100.64.1.1", 1, 0, NULL, -1, 0, 0, false }, { "100.64.1.2", 2, 0, "5", -1, 0, 0, false } },
+		turned[] = { { "100.64.1.2", 2, 0, "5", -1, 0, 0, false }, { "100.64.1.1", 1, 0, NULL, -1, 0, 0, false } },
+		other[] = { { "100.64.1.2", 2, 0, "6", -1, 0, 0, false }, { "100.64.1.1", 1, 0, NULL, -1, 0, 0, false } };
+	const struct rule *steps[] = { two, turned, other, other, two };
+	const size_t filters[] = { 1, 1, 2, 2, 3 };
+	struct world *w = setup();
+
+	(void)state;
+	for (size_t i = 0; i < 5; i++) {
+		struct map *m = make_map(i + 1, 1, 2);
+
+		put_rules(m, steps[i], 2);
+		sync(w, m);
+		assert_int_equal(w->filters, filters[i]);
+		assert_true(accepts(w));
+	}
+	teardown(w);
+}
+
+static void empty_lists(void **state)
+{
+	static const struct rule unusable = { "100.64.1.1", 6, 0, NULL, -1, 0, 0, false };
+	struct world *w = setup();
+	struct map *m = make_map(1, 1, 1);
+
+	(void)state;
+	/* Truly empty: nothing may come in. */
+	put_rules(m, NULL, 0);
+	sync(w, m);
+	assert_false(accepts(w));
+	/* An old server. */
+	m->map.firewallrulesisempty = 0;
+	sync(w, m);
+	assert_true(accepts(w));
+	/* Rules of which none can be used. */
+	put_rules(m, &unusable, 1);
+	sync(w, m);
+	assert_false(accepts(w));
+	teardown(w);
+}
+
+static void inbound_blocked(void **state)
+{
+	static const struct rule all = { "100.64.1.1", 1, 0, NULL, -1, 0, 0, false };
+	struct world *w = setup();
+	struct map *m = make_map(1, 1, 1);
+
+	(void)state;
+	w->cfg.block_inbound = CLIENT_YES;
+	put_rules(m, &all, 1);
+	sync(w, m);
+	assert_false(accepts(w));
+	m->map.n_firewallrules = 0;
+	m->map.firewallrulesisempty = 0;
+	sync(w, m);
+	assert_false(accepts(w));
+	teardown(w);
+}
+
+static void firewall_switched_off(void **state)
+{
+	static const struct rule all = { "100.64.1.1", 1, 0, NULL, -1, 0, 0, false };
+	struct world *w = setup();
+	struct map *m = make_map(1, 1, 1);
+
+	(void)state;
+	w->cfg.disable_firewall = CLIENT_YES;
+	put_rules(m, &all, 1);
+	sync(w, m);
+	assert_int_equal(w->filters, 0);
+	teardown(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -716,6 +957,11 @@ int main(void)
 		cmocka_unit_test(strangers_and_our_own_overlay_are_ignored),
 		cmocka_unit_test(an_offer_is_answered_with_candidates),
 		cmocka_unit_test(status_shows_peers_in_order),
+		cmocka_unit_test(rules_become_a_table),
+		cmocka_unit_test(rules_change_only_when_they_do),
+		cmocka_unit_test(empty_lists),
+		cmocka_unit_test(inbound_blocked),
+		cmocka_unit_test(firewall_switched_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,9 +24,9 @@ struct node {
 	struct nb_endpoint at;
 };
 
-static void node_init(struct node *n, uint8_t last)
+static void node_open(struct node *n, uint8_t last, bool filter)
 {
-	struct run_tunnel_config cfg = { .mtu = 1280 };
+	struct run_tunnel_config cfg = { .mtu = 1280, .filter = filter };
 	int fds[2];
 
 	memset(n, 0, sizeof *n);
@@ -40,6 +40,11 @@ static void node_init(struct node *n, uint8_t last)
 	memcpy(n->ip, (uint8_t[]){ 10, 9, 0, last }, 4);
 	n->at = (struct nb_endpoint){ nb_addr4(0x7f000001), run_tunnel_port(n->t) };
 	assert_int_not_equal(n->at.port, 0);
+}
+
+static void node_init(struct node *n, uint8_t last)
+{
+	node_open(n, last, false);
 }
 
 static void node_fini(struct node *n)
@@ -325,11 +330,102 @@ static void ports(void **state)
 	node_fini(&b);
 }
 
+/* A table for b: nothing, or everything of these protocols from a. */
+static void rules(struct node *b, const struct node *a, bool allow)
+{
+	struct filter_rule r = { .src = { .addr = { .family = 4 }, .len = 32 } };
+	struct filter_spec spec = { .local4 = { .family = 4 }, .rules = &r, .nrules = allow };
+	struct filter_table *t;
+
+	memcpy(r.src.addr.ip, a->ip, 4);
+	memcpy(spec.local4.ip, b->ip, 4);
+	assert_int_equal(filter_table_new(&t, &spec), 0);
+	run_tunnel_set_filter(b->t, t);
+	assert_ptr_equal(run_tunnel_filter(b->t), t);
+}
+
+static void filter_counted(struct node *b, struct filter_counters *c)
+{
+	struct run_tunnel_msg m;
+
+	assert_int_equal(run_tunnel_stats(b->t, 1, false), 0);
+	expect(b, RUN_TUNNEL_STATS_END, &m);
+	*c = m.counters.filter;
+}
+
+/* Wait until b has decided about n packets. */
+static void decided(struct node *b, uint64_t n, struct filter_counters *c)
+{
+	struct nb_time end = nb_time_add(os_now(), 5 * NB_SEC);
+
+	do {
+		assert_false(nb_time_due(end, os_now()));
+		filter_counted(b, c);
+	} while (c->passed_rule + c->passed_flow + c->dropped_default + c->dropped_cut < n);
+}
+
+static void access_rules(void **state)
+{
+	struct filter_counters c;
+	struct node a, b;
+
+	(void)state;
+	node_init(&a, 1);
+	node_open(&b, 2, true);
+	know(&a, &b, true);
+	know(&b, &a, true);
+	/* No table, an empty table, rules, an empty table: each from the next packet on. */
+	inner_send(&a, &b, 1, 60);
+	decided(&b, 1, &c);
+	rules(&b, &a, false);
+	inner_send(&a, &b, 2, 60);
+	decided(&b, 2, &c);
+	assert_int_equal(c.dropped_default, 2);
+	rules(&b, &a, true);
+	inner_send(&a, &b, 3, 60);
+	inner_expect(&b, 3, 60);
+	inner_send(&a, &b, 4, 60);
+	inner_expect(&b, 4, 60);
+	rules(&b, &a, false);
+	inner_send(&a, &b, 5, 60);
+	decided(&b, 5, &c);
+	assert_int_equal(c.dropped_cut, 1);
+	assert_int_equal(c.passed_rule, 1);
+	assert_int_equal(c.passed_flow, 1);
+	/* Outbound never asks, and tables that were never looked at are not lost. */
+	inner_send(&b, &a, 6, 60);
+	inner_expect(&a, 6, 60);
+	for (int i = 0; i < 500; i++)
+		rules(&b, &a, i % 2);
+	inner_send(&a, &b, 7, 60);
+	inner_expect(&b, 7, 60);
+	node_fini(&a);
+	node_fini(&b);
+}
+
+static void rules_without_access_control(void **state)
+{
+	struct node a, b;
+
+	(void)state;
+	node_init(&a, 1);
+	node_init(&b, 2);
+	know(&a, &b, true);
+	know(&b, &a, true);
+	run_tunnel_set_filter(b.t, NULL);
+	assert_null(run_tunnel_filter(b.t));
+	inner_send(&a, &b, 1, 60);
+	inner_expect(&b, 1, 60);
+	node_fini(&a);
+	node_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(packets_and_events), cmocka_unit_test(other_datagrams), cmocka_unit_test(relayed),
-		cmocka_unit_test(many_peers), cmocka_unit_test(ports),
+		cmocka_unit_test(many_peers), cmocka_unit_test(ports), cmocka_unit_test(access_rules),
+		cmocka_unit_test(rules_without_access_control),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

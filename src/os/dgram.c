@@ -12,6 +12,8 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <netinet/udp.h>
 
@@ -376,7 +378,8 @@ size_t os_dgram_send(struct os_dgram_pair *p, bool six, const struct os_dgram *d
 	o.waits = 2;
 	while (o.at < o.count) {
 		build(&o);
-		n = sendmmsg(fd, o.m, (unsigned)o.n, 0);
+		/* musl's own makes one call per message. */
+		n = (int)syscall(SYS_sendmmsg, fd, o.m, (unsigned)o.n, 0);
 		if (n > 0) {
 			sent += o.end[n - 1] - o.at;
 			o.at = o.end[n - 1];

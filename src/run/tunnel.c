@@ -1,9 +1,10 @@
 /* tunnel.c - see tunnel.h. One thread waits for TUN, UDP, commands and the device's deadline; the work on packets
- * is path.c's. The rings hold pointers one way (commands
- * are made and sized by control) and fixed slots the other way, so that the packet path never allocates.
+ * is path.c's. The rings hold pointers one way (commands are made and sized by control) and fixed slots the other
+ * way, so that the packet path never allocates.
  * Fields of struct run_tunnel belong to one side each; only rings, eventfds and the atomics are shared. */
 #include "run/tunnel.h"
 
+#include "base/log.h"
 #include "crypto/crypto.h"
 #include "os/clock.h"
 #include "os/socket.h"
@@ -700,6 +701,7 @@ static int device_new(struct run_tunnel *t, const struct run_tunnel_config *cfg)
 
 int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg)
 {
+	char text[RUN_TUNNEL_OFFLOADS_TEXT];
 	struct run_tunnel *t;
 	int err;
 
@@ -738,6 +740,8 @@ int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg)
 		run_tunnel_free(t);
 		return err;
 	}
+	run_tunnel_offloads_text(text, run_tunnel_offloads(t));
+	nb_info("tunnel: offloads in use: %s", text);
 	*out = t;
 	return 0;
 }

@@ -72,6 +72,54 @@ static void padding(void **state)
 	help_unpair(&a, &b);
 }
 
+/* The two bits of the inner header go to the outer one; a mark set on the way comes back inside, where the flow
+ * can read it, with the header's sum right. Rows: inner bits, outer bits on arrival, inner bits delivered. */
+static void congestion_marks(void **state)
+{
+	static const uint8_t rows[][3] = {
+		{ 0, 0, 0 }, { 0, 3, 0 }, { 1, 1, 1 }, { 2, 2, 2 }, { 1, 3, 3 }, { 2, 3, 3 }, { 3, 3, 3 }, { 3, 0, 3 }, { 2, 1, 2 },
+	};
+	struct nb_prefix p6 = { .addr = { .family = 6 }, .len = 0 };
+	struct help_dev a, b;
+	struct help_packet m;
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_int_equal(wg_peer_allow(a.d, a.peer, &p6), 0);
+	assert_int_equal(wg_peer_allow(b.d, b.peer, &p6), 0);
+	assert_true(help_exchange(&a, &b, at(0)));
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		uint32_t sum = 0;
+
+		help_inner(&m, &a, &b, 100, 9);
+		m.k.p[1] = (uint8_t)(0xb8 | rows[i][0]);
+		for (int k = 0; k < 20; k += 2)
+			sum += nb_get_be16(m.k.p + k);
+		sum = (sum & 0xffff) + (sum >> 16);
+		nb_put_be16(m.k.p + 10, (uint16_t)~sum);
+		wg_send(a.d, &m.k, 1, at(0));
+		assert_int_equal(m.k.ecn, rows[i][0]);
+		m.k.ecn = rows[i][1];
+		assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_INNER);
+		assert_int_equal(m.k.p[1], 0xb8 | rows[i][2]);
+		sum = 0;
+		for (int k = 0; k < 20; k += 2)
+			sum += nb_get_be16(m.k.p + k);
+		assert_int_equal((sum & 0xffff) + (sum >> 16), 0xffff);
+
+		help_inner(&m, &a, &b, 100, 9);
+		m.k.p[0] = 0x6b;
+		m.k.p[1] = (uint8_t)(0x8f | rows[i][0] << 4);
+		nb_put_be16(m.k.p + 4, 60);
+		wg_send(a.d, &m.k, 1, at(0));
+		assert_int_equal(m.k.ecn, rows[i][0]);
+		m.k.ecn = rows[i][1];
+		assert_int_equal(help_deliver(&a, &b, &m, at(0)), WG_INNER);
+		assert_int_equal(m.k.p[1], 0x8f | rows[i][2] << 4);
+	}
+	help_unpair(&a, &b);
+}
+
 static void refused_inside(void **state)
 {
 	struct help_dev a, b;
@@ -575,7 +623,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(first_packet_makes_session),
 		cmocka_unit_test(psk_must_match),
-		cmocka_unit_test(padding),
+		cmocka_unit_test(padding), cmocka_unit_test(congestion_marks),
 		cmocka_unit_test(refused_inside),
 		cmocka_unit_test(roaming),
 		cmocka_unit_test(turn_frames),

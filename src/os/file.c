@@ -50,6 +50,11 @@ int os_read_file(struct nb_buf *b, const char *path)
 	return r;
 }
 
+int os_read_fd(struct nb_buf *b, int fd)
+{
+	return read_all(b, fd);
+}
+
 static bool ends_with(const char *name, const char *ending)
 {
 	size_t n = strlen(name), k = strlen(ending);
@@ -210,16 +215,22 @@ int os_lock_file(int *fd, const char *path)
 	return r;
 }
 
+static struct os_stamp stamp_of(const struct stat *st)
+{
+	return (struct os_stamp){ st->st_dev, st->st_ino, (uint64_t)st->st_size,
+				  (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec };
+}
+
 struct os_stamp os_file_stamp(const char *path)
 {
-	struct os_stamp s = { 0 };
 	struct stat st;
 
-	if (stat(path, &st))
-		return s;
-	s.dev = st.st_dev;
-	s.ino = st.st_ino;
-	s.size = (uint64_t)st.st_size;
-	s.mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-	return s;
+	return stat(path, &st) ? (struct os_stamp){ 0 } : stamp_of(&st);
+}
+
+struct os_stamp os_fd_stamp(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? (struct os_stamp){ 0 } : stamp_of(&st);
 }

@@ -10,6 +10,8 @@
 /* Append the content of a file to b; b->max is the cap. Returns 0, NB_E_NOTFOUND, NB_E_PERM, NB_E_FULL
  * (larger than the cap), NB_E_NOMEM, NB_E_IO, NB_E_SYS. */
 int os_read_file(struct nb_buf *b, const char *path);
+/* The same from a descriptor, which stays open. */
+int os_read_fd(struct nb_buf *b, int fd);
 /* Append every regular file of a directory whose name ends so (".pem"), a newline after each; files that cannot
  * be read, or that do not fit any more, are left out. Returns how many, or an error when the directory cannot be
  * read. No order. */
@@ -33,6 +35,7 @@ struct os_stamp {
 	int64_t mtime_ns;
 };
 struct os_stamp os_file_stamp(const char *path);
+struct os_stamp os_fd_stamp(int fd);
 static inline bool os_stamp_eq(struct os_stamp a, struct os_stamp b)
 {
 	return a.dev == b.dev && a.ino == b.ino && a.size == b.size && a.mtime_ns == b.mtime_ns;

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define GRACE_NS (1 * NB_SEC)
@@ -313,10 +314,20 @@ static int open_listeners(struct server *s)
 	return 0;
 }
 
+static bool leaves_root(const struct server *s)
+{
+	struct stat st;
+
+	return geteuid() == 0 && (s->cfg.user || (s->cfg.data_dir && !stat(s->cfg.data_dir, &st) && st.st_uid != 0));
+}
+
 static int drop_privileges(struct server *s, bool serving)
 {
 	int rc;
 
+	/* Keys of certificates are for root alone, as a rule, and are renewed while we run. */
+	if (s->certs && leaves_root(s) && run_certs_keep_access(s->certs))
+		nb_warn("a new certificate may not be readable after root is given up: %s", os_why());
 	if (s->cfg.user) {
 		rc = os_become_user(s->cfg.user);
 		if (rc == 0)

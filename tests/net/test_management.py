@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -482,3 +483,55 @@ def test_root_is_given_up(tmp_path):
     subprocess.run([NESTBOX, "server", "setup", "--user", "nobody", "--data-dir", other, "--email", "a@b.c",
                     "--name", "A"], env={**os.environ, "NB_PASSWORD": PASSWORD}, check=True, capture_output=True)
     assert {p.stat().st_uid for p in Path(other).iterdir()} == {65534}
+
+
+def test_certificates_of_root_are_renewed(tmp_path):
+    """Key and directory for root alone, as ACME clients leave them: a server that gave up root still sees new ones."""
+    os.chmod(tmp_path, 0o755)
+    for p in list(tmp_path.parents)[:2]:
+        os.chmod(p, 0o755)
+    given, live = ROOT / "tests/vectors/tls", tmp_path / "live"
+    live.mkdir(mode=0o700)
+    cert, key = live / "c.pem", live / "k.pem"
+
+    def put(name):
+        shutil.copy(given / f"{name}.pem", cert)
+        shutil.copy(given / f"{name}.key", key)
+        key.chmod(0o600)
+
+    put("ec")
+    port = free_port()
+    log = open(tmp_path / "log", "ab")
+    server = subprocess.Popen([NESTBOX, "server", "--user", "nobody", "--data-dir", tmp_path / "data", "--listen",
+                               f"127.0.0.1:{port}", "--turn-listen", f"127.0.0.1:{free_udp_port()}", "--relay-ports", "4",
+                               "--cert-file", cert, "--cert-key", key], stderr=log)
+
+    def served():
+        try:
+            return ssl.get_server_certificate(("127.0.0.1", port))
+        except OSError:
+            return None
+
+    def wait_for_one(that_is_not, limit):
+        end = time.monotonic() + limit
+        while served() in that_is_not:
+            assert time.monotonic() < end, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        return served()
+
+    first = wait_for_one([None], 10)
+    assert "65534" in re.search(r"^Uid:.*", Path(f"/proc/{server.pid}/status").read_text(), re.M).group()
+    put("rsa")
+    server.send_signal(signal.SIGHUP)
+    second = wait_for_one([None, first], 3)
+    put("ec")
+    assert wait_for_one([None, second], 13) == first     # by itself
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    assert len(children) == 1
+    server.kill()
+    server.wait()
+    log.close()
+    end = time.monotonic() + 5
+    while Path(f"/proc/{children[0]}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,4 +1,4 @@
-/* os_file_test.c - src/os/file.c and priv.c in a temporary directory. */
+/* os_file_test.c - src/os/file.c, opener.c and priv.c in a temporary directory. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "os/file.h"
+#include "os/opener.h"
 #include "os/priv.h"
 #include "os/socket.h"
 
@@ -187,12 +188,48 @@ static int teardown(void **state)
 	return rmdir(dir);
 }
 
+static void test_opener(void **state)
+{
+	char none[128], some[128];
+	const char *paths[] = { none, some };
+	struct os_opener *o;
+	struct nb_buf b;
+
+	(void)state;
+	snprintf(none, sizeof none, "%s", at("opener-none"));
+	snprintf(some, sizeof some, "%s", at("opener-some"));
+	assert_int_equal(os_write_file(some, nb_bytes_str("first"), 0600), 0);
+	assert_int_equal(os_opener_start(&o, paths, 0), NB_E_ARG);
+	assert_int_equal(os_opener_start(&o, paths, OS_OPENER_FILES + 1), NB_E_ARG);
+	assert_int_equal(os_opener_start(&o, paths, 2), 0);
+	assert_int_equal(os_opener_open(o, 2), NB_E_ARG);
+	assert_int_equal(os_opener_open(o, 0), NB_E_NOTFOUND);
+	for (int i = 0; i < 2; i++) {
+		const char *content = i ? "second" : "first";
+		int fd;
+
+		assert_int_equal(os_write_file(some, nb_bytes_str(content), 0600), 0);
+		fd = os_opener_open(o, 1);
+		assert_true(fd >= 0);
+		assert_true(os_stamp_eq(os_fd_stamp(fd), os_file_stamp(some)));
+		nb_buf_init(&b, 100);
+		assert_int_equal(os_read_fd(&b, fd), 0);
+		assert_string_equal(nb_buf_cstr(&b), content);
+		assert_int_equal(write(fd, "x", 1), -1);
+		nb_buf_fini(&b);
+		close(fd);
+	}
+	os_opener_free(o);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	os_remove_file(some);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_write_read), cmocka_unit_test(test_read_dir),
 		cmocka_unit_test(test_list_remove), cmocka_unit_test(test_mkdir), cmocka_unit_test(test_lock),
-		cmocka_unit_test(test_privileges),
+		cmocka_unit_test(test_privileges), cmocka_unit_test(test_opener),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

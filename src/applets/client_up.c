@@ -265,10 +265,11 @@ static int browser_login(struct run_rpc *rpc, const Daemon__LoginResponse *l)
 	return r.status ? cli_call_error("sso login failed: waiting sso login failed with", &r) : 0;
 }
 
+/* CANCELLED: a `down` or another `up` came in between; to go on would undo it. */
 static bool final_answer(int status)
 {
-	return status == GRPC_OK || status == GRPC_INVALID_ARGUMENT || status == GRPC_PERMISSION_DENIED ||
-	       status == GRPC_NOT_FOUND || status == GRPC_UNIMPLEMENTED;
+	return status == GRPC_OK || status == GRPC_CANCELLED || status == GRPC_INVALID_ARGUMENT ||
+	       status == GRPC_PERMISSION_DENIED || status == GRPC_NOT_FOUND || status == GRPC_UNIMPLEMENTED;
 }
 
 /* Login, repeated for half a minute while the daemon cannot reach management. command: for the error. */

@@ -521,6 +521,7 @@ static void stop_up(struct run_agent *a)
 	}
 	client_signal_free(a->signal);
 	a->signal = NULL;
+	signal_op_hang_up(a);
 	if (a->engine)
 		client_engine_stop(a->engine, os_now());
 	client_engine_free(a->engine);
@@ -541,6 +542,8 @@ static void session_stop(struct run_agent *a)
 	stop_up(a);
 	client_mgmt_free(a->mgmt);
 	a->mgmt = NULL;
+	/* A dial under way is not the client's yet. */
+	mgmt_op_hang_up(a);
 	a->mgmt_up = false;
 	run_timer_stop(&a->limit);
 	schedule(a);

@@ -2,6 +2,7 @@
 WireGuard; what happens when peers are deleted, programs killed, keys refused, paths blocked, the link bad."""
 import os
 import subprocess
+import sys
 import time
 
 import pytest
@@ -174,6 +175,27 @@ def test_the_relay_gets_allocations_back(lab):
         a.cli("down")
         time.sleep(1.1)  # time-limited user names count seconds: the next one is another user
         a.cli("up")
+
+
+def test_down_while_dialling(lab):
+    """A connection that comes about after its session has ended is nobody's."""
+    a = lab.agent("alpha", "10.78.0.2").start()
+    env = {**os.environ, "NB_STATE_DIR": str(a.dir), "XDG_CONFIG_HOME": str(a.dir)}
+    asked = subprocess.Popen(["ip", "netns", "exec", lab.ns("alpha"), NESTBOX, "client", "--daemon-addr", a.sock, "up",
+                              "--management-url", "http://10.78.0.99:9000", "--setup-key",
+                              "00000000-0000-0000-0000-000000000000"], env=env, stderr=subprocess.PIPE)
+    wait_for(lambda: " 02 " in lab.exec("alpha", "cat", "/proc/net/tcp").stdout)
+    a.cli("down")
+    _, said = asked.communicate(timeout=5)
+    assert asked.returncode == 1 and b"told to disconnect" in said
+    # Nobody had that address; now somebody has, and the second SYN is answered.
+    code = "import socket, time\ns = socket.create_server(('0.0.0.0', 9000))\ns.accept()\nprint('came', flush=True)\ntime.sleep(60)"
+    lab.spawn("srv", sys.executable, "-c", code, log="listener.log")
+    lab.exec("srv", "ip", "addr", "add", "10.78.0.99/24", "dev", "eth0")
+    time.sleep(3)
+    assert "came" not in lab.log("listener.log")
+    assert a.daemon.poll() is None
+    assert a.status()["daemonStatus"] == "Idle"
 
 
 def test_agent_killed(lab):

@@ -215,6 +215,15 @@ int run_ws_send(struct run_ws *w, struct nb_bytes message)
 	return r;
 }
 
+int run_ws_send_parts(struct run_ws *w, struct nb_bytes head, struct nb_bytes body, bool must)
+{
+	int r = w->open ? web_ws_send_parts(w->ws, head, body, must) : NB_E_STATE;
+
+	if (r == 0)
+		run_stream_wake(w->stream);
+	return r;
+}
+
 size_t run_ws_queued(const struct run_ws *w)
 {
 	return web_ws_queued(w->ws);

@@ -31,6 +31,8 @@ int run_ws_client(struct run_ws **out, struct run_stream *s, const struct run_ws
 		  const char *path, struct nb_time now);
 /* Queue a binary message. Returns 0, NB_E_FULL, NB_E_STATE (not open yet, or closing), NB_E_NOMEM. */
 int run_ws_send(struct run_ws *w, struct nb_bytes message);
+/* As web_ws_send_parts. */
+int run_ws_send_parts(struct run_ws *w, struct nb_bytes head, struct nb_bytes body, bool must);
 size_t run_ws_queued(const struct run_ws *w);
 /* Close in good order, with a WebSocket code; what does not finish in two seconds is cut. */
 void run_ws_close(struct run_ws *w, unsigned code);

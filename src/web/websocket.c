@@ -13,6 +13,9 @@
 #define RESPONSE_MAX 8192
 #define CONTROL_MAX 125
 
+#define MASK_POOL 256		/* random bytes fetched at a time */
+#define KEEP_MAX (256 * 1024)	/* an idle connection keeps no larger buffer */
+
 enum { CLOSE_NORMAL = 1000, CLOSE_PROTOCOL = 1002, CLOSE_NONE = 1005, CLOSE_TOO_BIG = 1009 };
 
 struct web_ws {
@@ -27,6 +30,8 @@ struct web_ws {
 	uint8_t control[CONTROL_MAX];
 	bool in_frame, in_message, text, close_sent, close_got, broken;
 	unsigned close_code;
+	uint8_t masks[MASK_POOL];
+	size_t masks_left;
 };
 
 /* --- opening handshake ------------------------------------------------------------------------- */
@@ -227,22 +232,45 @@ size_t web_ws_frame_encode(uint8_t out[WEB_WS_HEADER_MAX], const struct web_ws_f
 
 void web_ws_mask(uint8_t *p, size_t n, const uint8_t mask[4], uint64_t offset)
 {
-	for (size_t i = 0; i < n; i++)
-		p[i] ^= mask[(offset + i) & 3];
+	uint8_t turned[8];
+	uint64_t word, part;
+	size_t i = 0;
+
+	for (unsigned k = 0; k < 8; k++)
+		turned[k] = mask[(offset + k) & 3];
+	memcpy(&word, turned, 8);
+	for (; n - i >= 8; i += 8) {
+		memcpy(&part, p + i, 8);
+		part ^= word;
+		memcpy(p + i, &part, 8);
+	}
+	for (; i < n; i++)
+		p[i] ^= turned[i & 7];
 }
 
 /* --- sending ----------------------------------------------------------------------------------- */
 
-static int send_frame(struct web_ws *w, uint8_t opcode, struct nb_bytes payload)
+/* Masks must not be foreseeable, but need no system call each. */
+static void next_mask(struct web_ws *w, uint8_t mask[4])
 {
-	struct web_ws_frame f = { .length = payload.n, .opcode = opcode, .fin = true, .masked = w->cfg.client };
+	if (!w->masks_left) {
+		w->cfg.rnd(w->cfg.rnd_ctx, w->masks, sizeof w->masks);
+		w->masks_left = sizeof w->masks;
+	}
+	w->masks_left -= 4;
+	memcpy(mask, w->masks + w->masks_left, 4);
+}
+
+static int send_frame(struct web_ws *w, uint8_t opcode, struct nb_bytes head, struct nb_bytes body)
+{
+	struct web_ws_frame f = { .length = head.n + body.n, .opcode = opcode, .fin = true, .masked = w->cfg.client };
 	uint8_t header[WEB_WS_HEADER_MAX], *at;
 	size_t n;
 
 	if (f.masked)
-		w->cfg.rnd(w->cfg.rnd_ctx, f.mask, sizeof f.mask);
+		next_mask(w, f.mask);
 	n = web_ws_frame_encode(header, &f);
-	at = nb_buf_reserve(&w->out, n + payload.n);
+	at = nb_buf_reserve(&w->out, n + head.n + body.n);
 	if (!at) {
 		int r = w->out.err;
 
@@ -250,11 +278,13 @@ static int send_frame(struct web_ws *w, uint8_t opcode, struct nb_bytes payload)
 		return r;
 	}
 	memcpy(at, header, n);
-	if (payload.n)
-		memcpy(at + n, payload.p, payload.n);
+	if (head.n)
+		memcpy(at + n, head.p, head.n);
+	if (body.n)
+		memcpy(at + n + head.n, body.p, body.n);
 	if (f.masked)
-		web_ws_mask(at + n, payload.n, f.mask, 0);
-	nb_buf_commit(&w->out, n + payload.n);
+		web_ws_mask(at + n, head.n + body.n, f.mask, 0);
+	nb_buf_commit(&w->out, n + head.n + body.n);
 	return 0;
 }
 
@@ -263,13 +293,18 @@ size_t web_ws_queued(const struct web_ws *w)
 	return w->out.n - w->sent;
 }
 
-int web_ws_send(struct web_ws *w, struct nb_bytes message)
+int web_ws_send_parts(struct web_ws *w, struct nb_bytes head, struct nb_bytes body, bool must)
 {
 	if (w->close_sent)
 		return NB_E_STATE;
-	if (web_ws_queued(w) && web_ws_queued(w) + message.n > w->cfg.max_queue)
+	if (!must && web_ws_queued(w) && web_ws_queued(w) + head.n + body.n > w->cfg.max_queue)
 		return NB_E_FULL;
-	return send_frame(w, WEB_WS_BINARY, message);
+	return send_frame(w, WEB_WS_BINARY, head, body);
+}
+
+int web_ws_send(struct web_ws *w, struct nb_bytes message)
+{
+	return web_ws_send_parts(w, message, nb_bytes(NULL, 0), false);
 }
 
 void web_ws_close(struct web_ws *w, unsigned code)
@@ -279,7 +314,7 @@ void web_ws_close(struct web_ws *w, unsigned code)
 	if (w->close_sent)
 		return;
 	nb_put_be16(payload, (uint16_t)code);
-	(void)send_frame(w, WEB_WS_CLOSE, nb_bytes(payload, code == CLOSE_NONE ? 0 : 2));
+	(void)send_frame(w, WEB_WS_CLOSE, nb_bytes(payload, code == CLOSE_NONE ? 0 : 2), nb_bytes(NULL, 0));
 	w->close_sent = true;
 }
 
@@ -293,9 +328,11 @@ size_t web_ws_output(struct web_ws *w, void *out, size_t cap)
 		memcpy(out, w->out.p + w->sent, n);
 	w->sent += n;
 	if (w->sent == w->out.n) {
+		if (w->out.cap > KEEP_MAX)
+			nb_buf_fini(&w->out);
 		nb_buf_reset(&w->out);
 		w->sent = 0;
-	} else if (w->sent > 65536) {
+	} else if (w->sent > 65536 && w->sent > w->out.n / 2) {
 		nb_buf_consume(&w->out, w->sent);
 		w->sent = 0;
 	}
@@ -330,7 +367,7 @@ static void got_control(struct web_ws *w)
 		got_close(w, payload);
 	/* A peer that pings without reading gets no more pongs than the queue holds. */
 	else if (w->frame.opcode == WEB_WS_PING && !w->close_sent && web_ws_queued(w) <= w->cfg.max_queue)
-		(void)send_frame(w, WEB_WS_PONG, payload);
+		(void)send_frame(w, WEB_WS_PONG, payload, nb_bytes(NULL, 0));
 }
 
 /* Is this header allowed here? Returns 0 or a close code. */
@@ -394,7 +431,18 @@ static void take_payload(struct web_ws *w, struct nb_bytes *in)
 	uint64_t left = w->frame.length - w->taken;
 	size_t n = left < in->n ? (size_t)left : in->n;
 	bool control = w->frame.opcode >= WEB_WS_CLOSE;
-	uint8_t *at = control ? w->control + w->taken : nb_buf_reserve(&w->message, n);
+	uint8_t *at;
+
+	/* A whole message that needs no unmasking is handed on where it lies. */
+	if (!control && !w->frame.masked && w->frame.fin && !w->message.n && !w->taken && n == left && !w->close_sent) {
+		struct nb_bytes message = nb_bytes(in->p, n);
+
+		*in = nb_bytes(in->p + n, in->n - n);
+		w->in_frame = w->in_message = false;
+		w->cfg.on_message(w->cfg.ctx, w->text, message);
+		return;
+	}
+	at = control ? w->control + w->taken : nb_buf_reserve(&w->message, n);
 
 	if (!at) {
 		break_off(w, CLOSE_TOO_BIG);
@@ -440,6 +488,7 @@ void web_ws_free(struct web_ws *w)
 		return;
 	nb_buf_fini(&w->message);
 	nb_buf_fini(&w->out);
+	nb_wipe(w->masks, sizeof w->masks);
 	free(w);
 }
 

@@ -70,6 +70,8 @@ void web_ws_free(struct web_ws *w);
 void web_ws_input(struct web_ws *w, struct nb_bytes in);
 /* Queue a binary message. Returns 0, NB_E_FULL, NB_E_STATE (closing) or NB_E_NOMEM. */
 int web_ws_send(struct web_ws *w, struct nb_bytes message);
+/* The same for a message in two parts. must: max_queue does not count, up to twice as much. */
+int web_ws_send_parts(struct web_ws *w, struct nb_bytes head, struct nb_bytes body, bool must);
 /* Unsent bytes. */
 size_t web_ws_queued(const struct web_ws *w);
 size_t web_ws_output(struct web_ws *w, void *out, size_t cap);

@@ -199,7 +199,7 @@ static void test_token_payloads(void **state)
 static void test_malformed(void **state)
 {
 	struct relaymsg m;
-	uint8_t in[60] = { 1, 3 }, out[RELAYMSG_AUTH_MAX], id[RELAYMSG_ID_LEN] = { 0 };
+	uint8_t in[60] = { 1, 3 }, out[RELAYMSG_AUTH_MAX], token[RELAYMSG_TOKEN_MAX + 1] = { 0 }, id[RELAYMSG_ID_LEN] = { 0 };
 
 	(void)state;
 	assert_int_equal(relaymsg_decode(&m, nb_bytes(in, 0)), NB_E_SHORT);
@@ -219,8 +219,8 @@ static void test_malformed(void **state)
 	assert_int_equal(relaymsg_decode(&m, nb_bytes(in, 2)), NB_E_BAD);
 	in[1] = RELAYMSG_AUTH;
 	assert_int_equal(relaymsg_decode(&m, nb_bytes(in, 60)), NB_E_BAD);
-	assert_int_equal(relaymsg_auth(out, id, nb_bytes(out, RELAYMSG_TOKEN_MAX)), RELAYMSG_AUTH_MAX);
-	assert_int_equal(relaymsg_auth(out, id, nb_bytes(out, RELAYMSG_TOKEN_MAX + 1)), 0);
+	assert_int_equal(relaymsg_auth(out, id, nb_bytes(token, RELAYMSG_TOKEN_MAX)), RELAYMSG_AUTH_MAX);
+	assert_int_equal(relaymsg_auth(out, id, nb_bytes(token, RELAYMSG_TOKEN_MAX + 1)), 0);
 }
 
 static void check_url(const char *in, const char *host, unsigned port, bool tls, const char *header)

@@ -25,7 +25,7 @@ struct peer {
 	unsigned n;
 	bool full, closed;
 	const char *name;	/* of its recording */
-	json_t *frames;
+	json_t *recording, *frames;
 	size_t at;		/* next recorded answer */
 };
 
@@ -113,6 +113,7 @@ static void end(void)
 		if (peers[i].c)
 			relay_hub_del(hub, peers[i].c);
 		nb_buf_fini(&peers[i].got);
+		json_decref(peers[i].recording);
 	}
 	relay_hub_free(hub);
 }
@@ -163,15 +164,14 @@ static json_t *load(const char *name)
 static void replay(const char *const *names, unsigned n, double drop_last_at)
 {
 	size_t next[PEERS] = { 0 };
-	json_t *all[PEERS];
 	struct nb_time start;
 
 	begin(NULL);
 	replaying = true;
 	start = now;
 	for (unsigned i = 0; i < n; i++) {
-		all[i] = load(names[i]);
-		peers[i].frames = json_object_get(all[i], "frames");
+		peers[i].recording = load(names[i]);
+		peers[i].frames = json_object_get(peers[i].recording, "frames");
 		peers[i].name = names[i];
 	}
 	for (;;) {

@@ -1,12 +1,11 @@
 /* relay.c - options of the relay: flags, NB_ variables (a flag beats its variable), help.
- * Stock's flags of the NetBird relay protocol are known and refused with a reason, so that a deployment
- * never believes to have what is not there. spec/relay-protocol.md 8.1.
- * Tests: tests/net/test_turn_interop.py */
+ * Stock's flags of what is not built are known and refused with a reason, so that a deployment never believes to
+ * have what is not there. spec/relay-protocol.md 8.1. Tests: tests/net/test_turn_interop.py, tests/net/test_relay.py */
 #include "applets/applet.h"
 
 #include "base/err.h"
 #include "base/log.h"
-#include "run/relay.h"
+#include "run/relay_main.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -17,13 +16,16 @@
 #include <string.h>
 #include <unistd.h>
 
-APPLET(relay, relay_main, "netbird-relay", "STUN and TURN server")
+APPLET(relay, relay_main, "netbird-relay", "NetBird relay, STUN and TURN server")
 
 #define EXIT_USAGE 2
-#define RELAY_PROTOCOL "the NetBird relay protocol is not part of this version"
+#define LETS_ENCRYPT "certificates are not fetched by this program: use --tls-cert-file and --tls-key-file"
+#define PORT_DEFAULT 443
 
 struct settings {
+	struct run_relay_main_config run;
 	struct relay_config cfg;
+	const char *exposed;
 	bool enable_stun;
 	char user[64];
 	char log_file[256];
@@ -40,6 +42,76 @@ struct option_row {
 static int set_listen(struct settings *s, const char *text)
 {
 	return relay_set_listen(&s->cfg, text);
+}
+
+/* "ADDR:PORT" or ":PORT". */
+static int set_endpoint(struct nb_endpoint *e, const char *text)
+{
+	char full[NB_ADDR_TEXT + 8];
+
+	if (strlen(text) >= NB_ADDR_TEXT)
+		return NB_E_CONFIG;
+	snprintf(full, sizeof full, "%s%s", *text == ':' ? "0.0.0.0" : "", text);
+	if (nb_endpoint_parse(e, full) || !e->port)
+		return NB_E_CONFIG;
+	if (*text == ':')
+		e->addr = (struct nb_addr){ 0 };
+	return 0;
+}
+
+static int set_ws_listen(struct settings *s, const char *text)
+{
+	return set_endpoint(&s->run.listen, text);
+}
+
+static int set_health(struct settings *s, const char *text)
+{
+	int r = set_endpoint(&s->run.health, text);
+
+	/* Who names no address gets the loopback one: what is said there is not for strangers. */
+	if (r == 0 && !s->run.health.addr.family)
+		s->run.health.addr = nb_addr4(0x7f000001);
+	return r;
+}
+
+static int set_metrics(struct settings *s, const char *text)
+{
+	uint32_t port;
+
+	if (relay_set_number(&port, 1, 65535, text))
+		return NB_E_CONFIG;
+	s->run.metrics = (struct nb_endpoint){ nb_addr4(0x7f000001), (uint16_t)port };
+	return 0;
+}
+
+static int set_exposed(struct settings *s, const char *text)
+{
+	s->exposed = text;
+	return *text ? 0 : NB_E_CONFIG;
+}
+
+static int set_auth_secret(struct settings *s, const char *text)
+{
+	return relay_set_text(s->cfg.auth_secret, sizeof s->cfg.auth_secret, text);
+}
+
+static int set_cert(struct settings *s, const char *text)
+{
+	s->run.cert_file = text;
+	return *text ? 0 : NB_E_CONFIG;
+}
+
+static int set_key(struct settings *s, const char *text)
+{
+	s->run.key_file = text;
+	return *text ? 0 : NB_E_CONFIG;
+}
+
+/* Proxies only change the address that stock logs, and addresses of clients are not logged here. */
+static int set_proxies(struct settings *s, const char *text)
+{
+	(void)s, (void)text;
+	return 0;
 }
 
 static int set_secret(struct settings *s, const char *text)
@@ -140,6 +212,13 @@ static int set_log_file(struct settings *s, const char *text)
 }
 
 static const struct option_row rows[] = {
+	{ "listen-address", 'l', "ADDR:PORT", set_ws_listen, "TCP address of the relay protocol (default :443)" },
+	{ "exposed-address", 'e', "URL", set_exposed, "how clients reach it: [rel[s]://]HOST[:PORT]" },
+	{ "auth-secret", 's', "TEXT", set_auth_secret, "the secret shared with the management server" },
+	{ "tls-cert-file", 'c', "FILE", set_cert, "TLS certificate chain (PEM); read again when it changes" },
+	{ "tls-key-file", 'k', "FILE", set_key, "its private key" },
+	{ "health-listen-address", 'H', "ADDR:PORT", set_health, "serve /health there (:PORT: on loopback; default: off)" },
+	{ "metrics-port", 0, "PORT", set_metrics, "serve /metrics on this loopback port (default: off)" },
 	{ "turn-listen", 0, "ADDR:PORT,...", set_listen, "UDP addresses of STUN and TURN (default :3478)" },
 	{ "turn-secret", 0, "TEXT", set_secret, "shared secret of time-limited TURN credentials" },
 	{ "turn-secret-file", 0, "FILE", set_secret_file, "read that secret from a file's first line" },
@@ -157,18 +236,11 @@ static const struct option_row rows[] = {
 	{ "stun-log-level", 0, "LEVEL", set_log_level, "the same as --log-level" },
 	{ "log-level", 0, "LEVEL", set_log_level, "error, warn, info (default), debug, trace" },
 	{ "log-file", 0, "FILE", set_log_file, "append to FILE instead of stderr; console: stderr" },
-	{ "listen-address", 'l', "ADDR", NULL, RELAY_PROTOCOL ": use --turn-listen for STUN and TURN" },
-	{ "exposed-address", 'e', "URL", NULL, RELAY_PROTOCOL ": use --external-ip for TURN" },
-	{ "auth-secret", 's', "TEXT", NULL, RELAY_PROTOCOL ": use --turn-secret for TURN" },
-	{ "tls-cert-file", 'c', "FILE", NULL, RELAY_PROTOCOL " and TURN is served over UDP only: leave it out" },
-	{ "tls-key-file", 'k', "FILE", NULL, RELAY_PROTOCOL " and TURN is served over UDP only: leave it out" },
-	{ "letsencrypt-domains", 'a', "NAME,...", NULL, "certificates are not needed for STUN and TURN over UDP: leave it out" },
-	{ "letsencrypt-data-dir", 'd', "DIR", NULL, "certificates are not needed for STUN and TURN over UDP: leave it out" },
-	{ "letsencrypt-email", 0, "TEXT", NULL, "certificates are not needed for STUN and TURN over UDP: leave it out" },
-	{ "letsencrypt-aws-route53", 0, NULL, NULL, "certificates are not needed for STUN and TURN over UDP: leave it out" },
-	{ "trusted-proxies", 0, "CIDR,...", NULL, RELAY_PROTOCOL ": leave it out" },
-	{ "metrics-port", 0, "PORT", NULL, "there is no metrics endpoint in this version: leave it out" },
-	{ "health-listen-address", 'H', "ADDR", NULL, "there is no health endpoint in this version: leave it out" },
+	{ "letsencrypt-domains", 'a', "NAME,...", NULL, LETS_ENCRYPT },
+	{ "letsencrypt-data-dir", 'd', "DIR", NULL, LETS_ENCRYPT },
+	{ "letsencrypt-email", 0, "TEXT", NULL, LETS_ENCRYPT },
+	{ "letsencrypt-aws-route53", 0, NULL, NULL, LETS_ENCRYPT },
+	{ "trusted-proxies", 0, "CIDR,...", set_proxies, "accepted for stock's sake: client addresses are not logged" },
 };
 
 #define NROWS (sizeof rows / sizeof *rows)
@@ -176,7 +248,8 @@ static const struct option_row rows[] = {
 static void help(FILE *out)
 {
 	fputs("Usage: netbird-relay [OPTION]...\n\n"
-	      "STUN and TURN over UDP. Each option can be given as a variable, too: --turn-secret is NB_TURN_SECRET.\n\n",
+	      "The NetBird relay protocol, and STUN and TURN over UDP. Each option can be given as a variable, too:\n"
+	      "--turn-secret is NB_TURN_SECRET.\n\n",
 	      out);
 	for (size_t i = 0; i < NROWS; i++) {
 		char left[64];
@@ -289,6 +362,36 @@ static int open_log(const char *path)
 	return 0;
 }
 
+/* What belongs together. */
+static int check_protocol(struct settings *s)
+{
+	bool tls = s->run.cert_file != NULL;
+
+	if (!s->run.cert_file != !s->run.key_file) {
+		fputs("netbird-relay: --tls-cert-file and --tls-key-file belong together: give both\n", stderr);
+		return EXIT_USAGE;
+	}
+	if (!s->exposed != !s->cfg.auth_secret[0]) {
+		fputs("netbird-relay: --exposed-address and --auth-secret belong together: give both\n", stderr);
+		return EXIT_USAGE;
+	}
+	if (!s->exposed)
+		return 0;
+	switch (relay_set_url(&s->cfg, s->exposed, tls)) {
+	case 0:
+		break;
+	case NB_E_DENIED:
+		fputs("netbird-relay: --exposed-address: rel:// is without TLS, but there is a certificate: write rels://\n", stderr);
+		return EXIT_USAGE;
+	default:
+		fputs("netbird-relay: --exposed-address: not usable: expected [rel[s]://]HOST[:PORT]\n", stderr);
+		return EXIT_USAGE;
+	}
+	if (!s->run.listen.port)
+		s->run.listen.port = PORT_DEFAULT;
+	return 0;
+}
+
 int relay_main(int argc, char **argv)
 {
 	static struct settings s;
@@ -302,12 +405,17 @@ int relay_main(int argc, char **argv)
 		return r;
 	if (apply_environment(&s, given) || open_log(s.log_file))
 		return EXIT_USAGE;
-	if (!relay_config_turn(&s.cfg) && !s.enable_stun) {
-		fputs("netbird-relay: nothing to serve: give --turn-secret or --turn-user for TURN, or --enable-stun for "
-		      "STUN alone (" RELAY_PROTOCOL ")\n", stderr);
+	if (check_protocol(&s))
+		return EXIT_USAGE;
+	s.cfg.no_udp = !relay_config_turn(&s.cfg) && !s.enable_stun;
+	if (s.cfg.no_udp && !s.cfg.url[0]) {
+		fputs("netbird-relay: nothing to serve: give --exposed-address and --auth-secret for the NetBird relay protocol, "
+		      "--turn-secret or --turn-user for TURN, or --enable-stun for STUN alone\n", stderr);
 		return EXIT_USAGE;
 	}
-	r = run_relay_main(&s.cfg, s.user[0] ? s.user : NULL);
+	s.run.relay = s.cfg;
+	s.run.user = s.user[0] ? s.user : NULL;
+	r = run_relay_main(&s.run);
 	nb_wipe(&s, sizeof s);
 	return r;
 }

@@ -374,10 +374,12 @@ static int adopt(struct settings *s, unsigned where)
 		return 0;
 	run->signal = !f->other_signal;
 	run->relay = !f->other_stun;
+	run->relay_protocol = !f->other_relay;
 	if (f->log_level && !s->level_given && nb_log_level_parse(&level, f->log_level) == 0)
 		nb_log_set_level(level);
 	if ((f->listen && !run->n_listen && set_listen(s, f->listen)) ||
 	    (f->stun_ports && !run->relay_config.nlisten && relay_set_stun_ports(&run->relay_config, f->stun_ports)) ||
+	    (f->secret && relay_set_text(run->relay_config.auth_secret, sizeof(run->relay_config.auth_secret), f->secret)) ||
 	    (f->secret && !*run->relay_config.secret && set_turn_secret(s, f->secret))) {
 		fprintf(stderr, "%s: %s: listenAddress, stunPorts or authSecret is not usable\n", s->who, s->config);
 		return EXIT_USAGE;
@@ -511,7 +513,7 @@ int server_main(int argc, char **argv)
 	static struct settings s;
 
 	prepare(&s, "netbird-server");
-	s.run.management = s.run.signal = s.run.relay = true;
+	s.run.management = s.run.signal = s.run.relay = s.run.relay_protocol = true;
 	return start(&s, SERVER, argc, argv);
 }
 

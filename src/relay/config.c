@@ -1,6 +1,7 @@
 /* config.c - option values of the relay, see relay.h. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "crypto/crypto.h"
@@ -180,6 +181,31 @@ static int one_external(struct relay_config *c, const char *text)
 int relay_set_external(struct relay_config *c, const char *text)
 {
 	return each_part(c, text, one_external);
+}
+
+int relay_set_url(struct relay_config *c, const char *text, bool tls)
+{
+	const char *scheme = strstr(text, "://");
+	struct relaymsg_url u;
+	int n;
+
+	n = snprintf(c->url, sizeof c->url, "%s%s", scheme ? "" : tls ? "rels://" : "rel://", text);
+	if (n < 0 || (size_t)n >= sizeof c->url || relaymsg_url_parse(&u, c->url)) {
+		c->url[0] = 0;
+		return NB_E_CONFIG;
+	}
+	if (tls && !u.tls) {
+		c->url[0] = 0;
+		return NB_E_DENIED;
+	}
+	return 0;
+}
+
+void relay_protocol_config(const struct relay_config *c, struct relay_hub_config *out)
+{
+	*out = (struct relay_hub_config){ 0 };
+	snprintf(out->url, sizeof out->url, "%s", c->url);
+	relaymsg_key(out->key, nb_bytes_str(c->auth_secret));
 }
 
 void relay_turn_config(const struct relay_config *c, struct turn_server_config *out,

@@ -1,10 +1,10 @@
-/* relay.h - what the STUN/TURN relay is told: values of its options, checked, and the TURN core's
- * configuration made from them. No sockets: run/relay.h starts it. The NetBird relay protocol has no
- * part here yet. Tests: tests/unit/relay_config_test.c */
+/* relay.h - what the relay is told: values of its options, checked, and the configurations of the TURN core and of
+ * the NetBird relay protocol's hub made from them. No sockets: run/relay.h starts it. Tests: tests/unit/relay_config_test.c */
 #ifndef NB_RELAY_RELAY_H
 #define NB_RELAY_RELAY_H
 
 #include "ice/turn_server.h"
+#include "relay/hub.h"
 
 #define RELAY_LISTEN_MAX 8
 #define RELAY_USERS_MAX 64
@@ -27,6 +27,10 @@ struct relay_config {
 	struct nb_prefix allow[RELAY_ALLOW_MAX];
 	size_t nallow;
 	uint32_t max_allocations, max_per_user, max_lifetime_s;
+	bool no_udp;			/* neither STUN nor TURN */
+	/* The NetBird relay protocol; url "": not served. */
+	char url[RELAYMSG_URL_MAX];	/* instance URL, rel[s]://host[:port] */
+	char auth_secret[512];
 };
 
 /* realm "nestbox", RELAY_PORTS_DEFAULT ports from RELAY_PORT_FIRST, nothing to listen on. */
@@ -42,6 +46,8 @@ int relay_set_ports(struct relay_config *c, const char *text);		/* "50000-50255"
 int relay_set_allow(struct relay_config *c, const char *text);		/* "CIDR,CIDR" */
 int relay_set_user(struct relay_config *c, const char *text);		/* "name:password" */
 int relay_set_external(struct relay_config *c, const char *text);	/* "IPv4", "IPv6" or both */
+/* "[rel[s]://]host[:port]" to the instance URL; tls: the relay has a certificate. NB_E_DENIED: rel:// with one. */
+int relay_set_url(struct relay_config *c, const char *text, bool tls);
 int relay_set_text(char *out, size_t cap, const char *text);		/* not empty, must fit */
 int relay_set_number(uint32_t *out, uint32_t min, uint32_t max, const char *text);
 
@@ -49,6 +55,8 @@ int relay_set_number(uint32_t *out, uint32_t min, uint32_t max, const char *text
  * driver's to add. */
 void relay_turn_config(const struct relay_config *c, struct turn_server_config *out,
 		       struct turn_user users[RELAY_USERS_MAX]);
+/* Fill in the hub's configuration, but for the random seed. */
+void relay_protocol_config(const struct relay_config *c, struct relay_hub_config *out);
 /* The user name and password that management gives to a peer: user = decimal expiry, password =
  * base64(HMAC-SHA1(secret, user)) (spec/management-protocol.md 6.4). */
 #define RELAY_TURN_USER_CAP 24

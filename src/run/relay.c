@@ -11,11 +11,12 @@
 #include "base/log.h"
 #include "crypto/crypto.h"
 #include "os/clock.h"
-#include "os/netlink.h"
 #include "os/priv.h"
+#include "os/netlink.h"
 #include "os/socket.h"
 #include "os/udp.h"
 #include "run/loop.h"
+#include "run/relay_ws.h"
 
 #define DGRAM_MAX 2048			/* longer datagrams are dropped: no tunnel packet is that long */
 #define LISTENER_BUFFER (4 << 20)
@@ -41,6 +42,7 @@ struct run_relay {
 	struct turn_server *server;
 	struct run_loop *loop;
 	struct run_async stop;
+	struct run_relay_ws *ws;	/* the NetBird relay protocol; NULL: not served */
 	struct run_timer timer;
 	pthread_t thread;
 	bool running;
@@ -338,6 +340,10 @@ static void announce(const struct run_relay *r)
 {
 	char four[NB_ADDR_TEXT] = "none", six[NB_ADDR_TEXT] = "none", at[NB_ADDR_TEXT];
 
+	if (r->ws)
+		nb_info("relay: NetBird relay protocol as %s", r->cfg.url);
+	if (r->cfg.no_udp)
+		return;
 	for (size_t i = 0; i < r->nlisteners; i++) {
 		nb_endpoint_format(at, &r->listeners[i].at);
 		nb_info("relay: STUN%s on UDP %s", relay_config_turn(&r->cfg) ? " and TURN" : "", at);
@@ -355,11 +361,34 @@ static void announce(const struct run_relay *r)
 			"--external-ip", four);
 }
 
-static void on_stop(void *ctx)
+static void on_stopped(void *ctx)
 {
 	struct run_relay *r = ctx;
 
 	run_loop_stop(r->loop);
+}
+
+static void on_stop(void *ctx)
+{
+	struct run_relay *r = ctx;
+
+	if (r->ws)
+		run_relay_ws_stop(r->ws, on_stopped, r);
+	else
+		run_loop_stop(r->loop);
+}
+
+static int open_protocol(struct run_relay *r)
+{
+	struct relay_hub_config hc;
+	int err;
+
+	if (!r->cfg.url[0])
+		return 0;
+	relay_protocol_config(&r->cfg, &hc);
+	err = run_relay_ws_new(&r->ws, r->loop, &hc);
+	nb_wipe(&hc, sizeof hc);
+	return err;
 }
 
 static int set_up(struct run_relay *r)
@@ -377,6 +406,9 @@ static int set_up(struct run_relay *r)
 		return err;
 	run_async_start(&r->stop, r->loop, on_stop, r);
 	run_timer_init(&r->timer, r->loop, on_timer, r);
+	err = open_protocol(r);
+	if (err || r->cfg.no_udp)
+		return err;
 	err = open_server(r);
 	if (err == 0 && !r->cfg.nlisten)
 		err = open_listener(r, &any);
@@ -432,7 +464,15 @@ int run_relay_start(struct run_relay **out, const struct relay_config *cfg)
 static void report(const struct run_relay *r)
 {
 	struct turn_server_stats s;
+	struct relay_hub_stats h;
 
+	if (r->ws) {
+		run_relay_ws_stats(r->ws, &h);
+		nb_info("relay: %llu bytes relayed, %llu refused connections, %llu packets lost to slow readers",
+			(unsigned long long)h.sent_bytes, (unsigned long long)h.refused, (unsigned long long)h.dropped_full);
+	}
+	if (!r->server)
+		return;
 	turn_server_stats(r->server, &s);
 	nb_info("relay: %llu bindings, %llu datagrams to peers, %llu to clients, %llu wrong credentials, "
 		"%llu peers refused, %llu over quota", (unsigned long long)s.bindings,
@@ -450,6 +490,7 @@ void run_relay_stop(struct run_relay *r)
 		pthread_join(r->thread, NULL);
 		report(r);
 	}
+	run_relay_ws_free(r->ws);
 	turn_server_free(r->server);
 	for (size_t i = 0; i < r->nlisteners; i++) {
 		run_io_set(&r->listeners[i].io, r->listeners[i].fd, 0);
@@ -464,46 +505,15 @@ void run_relay_stop(struct run_relay *r)
 	free(r);
 }
 
-static void on_signal(void *ctx, int signum)
+void run_relay_hand_over(struct run_relay *r, struct run_loop *from, struct run_stream *s, struct nb_bytes rest)
 {
-	(void)signum;
-	run_loop_stop(ctx);
+	if (r->ws)
+		run_relay_ws_hand_over(r->ws, from, s, rest);
 }
 
-/* Wait for SIGINT or SIGTERM on a loop of this thread. */
-static int wait_for_signal(void)
+void run_relay_stats(struct run_relay *r, struct relay_hub_stats *out)
 {
-	static const int signums[2] = { SIGINT, SIGTERM };
-	struct run_signal watch[2];
-	struct run_loop *l;
-	int err = run_loop_new(&l);
-
-	if (err)
-		return err;
-	for (int i = 0; i < 2; i++)
-		run_signal_start(&watch[i], l, signums[i], on_signal, l);
-	run_loop_run(l);
-	for (int i = 0; i < 2; i++)
-		run_signal_stop(&watch[i]);
-	run_loop_free(l);
-	return 0;
-}
-
-int run_relay_main(const struct relay_config *cfg, const char *user)
-{
-	struct run_relay *r;
-	int err = nbc_init();
-
-	if (err == 0)
-		err = run_relay_start(&r, cfg);
-	if (err)
-		return 1;
-	if (user && os_become_user(user)) {
-		nb_error("relay: cannot become user %s: %s: name an existing user and start as root", user, os_why());
-		err = NB_E_PERM;
-	} else {
-		err = wait_for_signal();
-	}
-	run_relay_stop(r);
-	return err ? 1 : 0;
+	memset(out, 0, sizeof *out);
+	if (r->ws)
+		run_relay_ws_stats(r->ws, out);
 }

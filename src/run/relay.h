@@ -1,10 +1,12 @@
-/* run/relay.h - the relay on real sockets: UDP listeners, one socket for each relayed address, batches
- * both ways, its own thread inside `server` so that a flood cannot stall the control plane.
- * What is decided is in relay/relay.h and ice/turn_server.h. Tests: tests/net/test_turn_interop.py */
+/* run/relay.h - the relay on real sockets, on its own thread so that a flood cannot stall the control plane: UDP
+ * listeners, one socket for each relayed address, batches both ways (STUN, TURN); and the connections of the NetBird
+ * relay protocol, which are accepted in another thread. What is decided is in relay/relay.h, relay/hub.h and
+ * ice/turn_server.h. Tests: tests/net/test_turn_interop.py, tests/net/test_relay.py */
 #ifndef NB_RUN_RELAY_H
 #define NB_RUN_RELAY_H
 
 #include "relay/relay.h"
+#include "run/stream.h"
 
 struct run_relay;
 
@@ -13,8 +15,11 @@ struct run_relay;
 int run_relay_start(struct run_relay **out, const struct relay_config *cfg);
 /* End the thread, close everything. NULL is allowed. */
 void run_relay_stop(struct run_relay *r);
-/* The relay alone: start, wait for SIGINT or SIGTERM, stop. user: become this user once the listeners
- * are open; NULL: stay. Returns an exit status. */
-int run_relay_main(const struct relay_config *cfg, const char *user);
+/* A connection on loop `from` (the caller's) whose upgrade at RUN_RELAY_PATH was answered: in
+ * run_listener_config.upgraded. Always from the same thread. */
+#define RUN_RELAY_PATH "/relay"
+void run_relay_hand_over(struct run_relay *r, struct run_loop *from, struct run_stream *s, struct nb_bytes rest);
+/* Of the NetBird relay protocol, as of the last second. */
+void run_relay_stats(struct run_relay *r, struct relay_hub_stats *out);
 
 #endif

@@ -17,6 +17,7 @@
 #include "run/worker.h"
 #include "signal/signal.h"
 #include "store/store.h"
+#include "web/websocket.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -58,8 +59,9 @@ struct server {
 	bool stopping;
 	/* texts that the configurations borrow */
 	char host[HOST_MAX], signal_uri[HOST_MAX + 8], stun_uri[HOST_MAX + 16], turn_uri[HOST_MAX + 40];
-	char turn_secret[65];
-	const char *stuns[1];
+	unsigned port;			/* of the external URL */
+	bool tls;
+	const char *stuns[1], *relays[1];
 	struct mgmt_turn turns[1];
 };
 
@@ -146,6 +148,25 @@ static void on_web(void *arg, struct web_call *call)
 		mgmt_rest_request(s->rest, call);
 	else
 		web_respond_text(call, 404, "404 page not found\n");
+}
+
+static void on_upgrade(void *arg, struct web_call *call)
+{
+	struct server *s = arg;
+
+	if (s->cfg.relay_protocol && nb_bytes_eq_str(call->req.path, RUN_RELAY_PATH))
+		(void)web_ws_accept(call, s);
+	else
+		on_web(arg, call);
+}
+
+/* The relay's thread takes it from here. */
+static void on_upgraded(void *arg, void *user, struct run_stream *stream, struct nb_bytes rest, struct nb_time now)
+{
+	struct server *s = arg;
+
+	(void)user, (void)now;
+	run_relay_hand_over(s->relay, s->loop, stream, rest);
 }
 
 static void hash_work(void *arg)
@@ -247,6 +268,8 @@ static int find_host(struct server *s)
 		nb_info("clients are told to reach us at %s://%s:%u; give --external-url if that is wrong",
 			tls ? "https" : "http", s->host, port);
 	}
+	s->port = port;
+	s->tls = tls;
 	if (!s->cfg.mgmt.signal_uri) {
 		snprintf(s->signal_uri, sizeof(s->signal_uri), "%s:%u", s->host, port);
 		s->cfg.mgmt.signal_uri = s->signal_uri;
@@ -260,6 +283,27 @@ static unsigned relay_port(const struct server *s)
 	const struct relay_config *r = &s->cfg.relay_config;
 
 	return r->nlisten && r->listen[0].port ? r->listen[0].port : STUN_PORT;
+}
+
+/* The NetBird relay protocol: the same text is our instance URL and what management hands out. */
+static void announce_protocol(struct server *s)
+{
+	struct relay_config *r = &s->cfg.relay_config;
+	struct mgmt_config *m = &s->cfg.mgmt;
+	char url[HOST_MAX + 24];
+
+	if (!s->cfg.relay_protocol)
+		return;
+	snprintf(url, sizeof(url), "%s://%s:%u", s->tls ? "rels" : "rel", s->host, s->port);
+	if (relay_set_url(r, url, false)) {
+		nb_warn("the relay protocol is not served: %s is no usable address for it; give another --external-url", url);
+		s->cfg.relay_protocol = false;
+		return;
+	}
+	s->relays[0] = r->url;
+	m->relay_urls = s->relays;
+	m->n_relay_urls = 1;
+	m->relay_secret = r->auth_secret;
 }
 
 static void announce_relay(struct server *s)
@@ -289,7 +333,7 @@ static int open_listeners(struct server *s)
 {
 	struct grpc_config grpc;
 	unsigned port = s->cfg.cert_file ? PORT_TLS : PORT_PLAIN;
-	struct web_handler web = { .request = on_web, .arg = s, .max_body = MGMT_REST_BODY_MAX };
+	struct web_handler web = { .request = on_web, .upgrade = on_upgrade, .arg = s, .max_body = MGMT_REST_BODY_MAX };
 	char why[NBC_TLS_WHY];
 
 	grpc_config_default(&grpc);
@@ -301,7 +345,8 @@ static int open_listeners(struct server *s)
 	if (s->cfg.cert_file && run_certs_new(&s->certs, s->loop, s->cfg.cert_file, s->cfg.key_file, why))
 		return complain(s, why);
 	for (size_t i = 0; i < (s->cfg.n_listen ? s->cfg.n_listen : 1); i++) {
-		struct run_listener_config lc = { .loop = s->loop, .certs = s->certs, .grpc = &grpc, .web = &web };
+		struct run_listener_config lc = { .loop = s->loop, .certs = s->certs, .grpc = &grpc, .web = &web,
+						  .upgraded = on_upgraded, .arg = s };
 
 		if (s->cfg.n_listen)
 			lc.at = s->cfg.listen[i];
@@ -383,18 +428,30 @@ static int open_store(struct server *s, bool serving)
 	return 0;
 }
 
-static int start_management(struct server *s)
+/* A secret that stays the same as long as the data directory does. */
+static void make_secret(const struct server *s, const char *purpose, char *out, size_t cap)
 {
 	uint8_t secret[32];
+	char text[65];
+
+	mgmt_secret(s->mgmt, purpose, secret);
+	nb_hex_encode(text, nb_bytes(secret, sizeof(secret)));
+	snprintf(out, cap, "%s", text);
+	nb_wipe(secret, sizeof(secret));
+	nb_wipe(text, sizeof(text));
+}
+
+static int start_management(struct server *s)
+{
+	struct relay_config *r = &s->cfg.relay_config;
 
 	if (open_store(s, true))
 		return 1;
-	if (s->cfg.relay && !*s->cfg.relay_config.secret && !s->cfg.relay_config.nusers) {
-		mgmt_secret(s->mgmt, "turn", secret);
-		nb_hex_encode(s->turn_secret, nb_bytes(secret, sizeof(secret)));
-		snprintf(s->cfg.relay_config.secret, sizeof(s->cfg.relay_config.secret), "%s", s->turn_secret);
-		nb_wipe(secret, sizeof(secret));
-	}
+	if (s->cfg.relay && !*r->secret && !r->nusers)
+		make_secret(s, "turn", r->secret, sizeof(r->secret));
+	if (s->cfg.relay_protocol && !*r->auth_secret)
+		make_secret(s, "relay", r->auth_secret, sizeof(r->auth_secret));
+	announce_protocol(s);
 	announce_relay(s);
 	mgmt_reconfigure(s->mgmt, &s->cfg.mgmt);
 	s->services[0] = *mgmt_grpc(s->mgmt);
@@ -481,8 +538,7 @@ static void finish(struct server *s)
 	s->store = NULL;
 	signal_server_free(s->signal);
 	run_certs_free(s->certs);
-	nb_wipe(s->turn_secret, sizeof(s->turn_secret));
-	nb_wipe(s->cfg.relay_config.secret, sizeof(s->cfg.relay_config.secret));
+	nb_wipe(&s->cfg.relay_config, sizeof(s->cfg.relay_config));
 	if (!s->loop)
 		return;
 	run_timer_stop(&s->timer);
@@ -503,7 +559,8 @@ static int serve(struct server *s)
 		return 1;
 	if (s->cfg.signal && start_signal(s))
 		return 1;
-	if (s->cfg.relay && run_relay_start(&s->relay, &s->cfg.relay_config))
+	s->cfg.relay_config.no_udp = !s->cfg.relay;
+	if ((s->cfg.relay || s->cfg.relay_protocol) && run_relay_start(&s->relay, &s->cfg.relay_config))
 		return complain(s, "the relay did not start: see the line above, or choose other ports with --turn-listen");
 	for (size_t i = 0; i < s->n_listeners; i++) {
 		struct nb_endpoint at = run_listener_endpoint(s->listeners[i]);

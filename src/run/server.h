@@ -11,7 +11,9 @@
 
 struct run_server_config {
 	const char *name;		/* for messages and the lock file: "netbird-server" */
-	bool management, signal, relay;	/* what to serve */
+	bool management, signal;	/* what to serve */
+	bool relay;			/* STUN and TURN */
+	bool relay_protocol;		/* NetBird's, at /relay on the TCP port */
 	const char *data_dir;		/* management */
 	struct nb_endpoint listen[RUN_SERVER_LISTEN_MAX];	/* port 0: 443 with a certificate, else 8080 */
 	size_t n_listen;		/* 0: every address */
@@ -24,7 +26,7 @@ struct run_server_config {
 	struct mgmt_config mgmt;
 	bool api_limit;			/* limit the REST requests of each token */
 	uint32_t api_rpm, api_burst;
-	struct relay_config relay_config;	/* an empty secret is made from the data directory's */
+	struct relay_config relay_config;	/* empty secrets are made from the data directory's */
 };
 
 void run_server_config_default(struct run_server_config *c);

@@ -368,6 +368,22 @@ static void on_bury(void *ctx)
 
 /* --- face -------------------------------------------------------------------------------------- */
 
+void run_stream_join(struct run_stream *s, struct run_loop *loop)
+{
+	s->cfg.loop = loop;
+	run_io_init(&s->io, loop, on_io, s);
+	run_timer_init(&s->timer, loop, on_timer, s);
+	run_defer_init(&s->defer, on_defer, s);
+	run_defer_call(loop, &s->defer);
+}
+
+void run_stream_leave(struct run_stream *s)
+{
+	run_io_set(&s->io, -1, 0);
+	run_timer_stop(&s->timer);
+	run_defer_cancel(&s->defer);
+}
+
 int run_stream_new(struct run_stream **out, const struct run_stream_config *cfg,
 		   const struct run_proto *ops, void *p)
 {
@@ -386,11 +402,8 @@ int run_stream_new(struct run_stream **out, const struct run_stream_config *cfg,
 	s->phase = cfg->tls ? nb_time_add(os_now(), s->cfg.handshake_ns) : NB_TIME_NEVER;
 	nb_buf_init(&s->unsent, CHUNK * 2);
 	nb_buf_init(&s->cipher, CHUNK * 2);
-	run_io_init(&s->io, cfg->loop, on_io, s);
-	run_timer_init(&s->timer, cfg->loop, on_timer, s);
-	run_defer_init(&s->defer, on_defer, s);
 	run_defer_init(&s->bury, on_bury, s);
-	run_defer_call(cfg->loop, &s->defer);
+	run_stream_join(s, cfg->loop);
 	*out = s;
 	return 0;
 }

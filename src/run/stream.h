@@ -61,6 +61,11 @@ void run_stream_close_now(struct run_stream *s, const char *why);
 /* The same without closed. NULL is allowed. */
 void run_stream_free(struct run_stream *s);
 
+/* Move to another loop, which may be another thread's. leave: in the old thread, not from within a callback of this
+ * stream; nothing comes any more. join: in the new thread; hand only the pointer over in between. */
+void run_stream_leave(struct run_stream *s);
+void run_stream_join(struct run_stream *s, struct run_loop *loop);
+
 /* Begin TLS on a stream that was plain so far. first: ciphertext read already. The stream owns tls. */
 void run_stream_start_tls(struct run_stream *s, struct nbc_tls *tls, struct nb_bytes first);
 /* NULL when plain. */

@@ -443,10 +443,12 @@ def test_port_taken(relay):
 
 def test_options():
     assert "nothing to serve" in refused()
-    for flag in ("--listen-address=:443", "--exposed-address=rels://x:443", "--auth-secret=s", "--tls-cert-file=x",
-                 "--metrics-port=9090", "--health-listen-address=:9000", "--trusted-proxies=10.0.0.0/8"):
+    for flag in ("--exposed-address=rels://x:443", "--auth-secret=s", "--tls-cert-file=x", "--letsencrypt-domains=x",
+                 "--listen-address=443", "--metrics-port=x", "--health-listen-address=9000"):
         assert flag.split("=")[0] in refused("--turn-secret", "x", flag)
-    assert "NB_AUTH_SECRET" in refused("--turn-secret", "x", env={"NB_AUTH_SECRET": "s"})
+    assert "--auth-secret" in refused("--turn-secret", "x", env={"NB_AUTH_SECRET": "s"})
+    assert "rels://" in refused("--exposed-address=rel://x", "--auth-secret=s", "--tls-cert-file=x", "--tls-key-file=x")
+    assert "--exposed-address" in refused("--exposed-address=https://x", "--auth-secret=s")
     assert "NB_RELAY_PORTS" in refused("--turn-secret", "x", env={"NB_RELAY_PORTS": "many"})
     assert "--allow-peer" in refused("--turn-secret", "x", "--allow-peer", "10.0.0.0/99")
 

@@ -144,6 +144,30 @@ static void credentials(void **state)
 	}
 }
 
+static void test_url(void **state)
+{
+	struct relay_config c;
+	struct relay_hub_config h;
+
+	(void)state;
+	relay_config_default(&c);
+	assert_string_equal(c.url, "");
+	assert_int_equal(relay_set_url(&c, "relay.example:33080", false), 0);
+	assert_string_equal(c.url, "rel://relay.example:33080");
+	assert_int_equal(relay_set_url(&c, "relay.example", true), 0);
+	assert_string_equal(c.url, "rels://relay.example");
+	assert_int_equal(relay_set_url(&c, "rels://proxy.example:443", false), 0);
+	assert_string_equal(c.url, "rels://proxy.example:443");
+	snprintf(c.auth_secret, sizeof c.auth_secret, "secret");
+	relay_protocol_config(&c, &h);
+	assert_string_equal(h.url, "rels://proxy.example:443");
+	assert_int_equal(h.key[0], 0x2b);
+	assert_int_equal(relay_set_url(&c, "rel://a", true), NB_E_DENIED);
+	assert_string_equal(c.url, "");
+	assert_int_equal(relay_set_url(&c, "https://a", false), NB_E_CONFIG);
+	assert_int_equal(relay_set_url(&c, "", false), NB_E_CONFIG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,7 +176,7 @@ int main(void)
 		cmocka_unit_test_setup(users_and_secret, setup),
 		cmocka_unit_test_setup(addresses, setup),
 		cmocka_unit_test_setup(numbers, setup),
-		cmocka_unit_test(credentials),
+		cmocka_unit_test(test_url), cmocka_unit_test(credentials),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

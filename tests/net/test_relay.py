@@ -1,0 +1,347 @@
+"""The NetBird relay protocol on real connections: the relay program against an independent WebSocket library, and whole
+agents whose direct path is blocked."""
+import asyncio
+import hashlib
+import hmac
+import json
+import os
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import websockets
+
+from lab import NESTBOX, ROOT, wait_for
+
+VECTORS = ROOT / "tests" / "vectors" / "relay"
+CERTS = ROOT / "tests" / "vectors" / "tls"
+SECRET = "lab-secret"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Relay:
+    def __init__(self, *more, secret=SECRET, scheme="rel"):
+        self.port = free_port()
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.ws = f"{'wss' if scheme == 'rels' else 'ws'}://127.0.0.1:{self.port}/relay"
+        self.p = subprocess.Popen([NESTBOX, "relay", "--listen-address", f"127.0.0.1:{self.port}", "--exposed-address", self.url,
+                                   "--auth-secret", secret, *more], stderr=subprocess.PIPE)
+        wait_for(self.listens)
+
+    def listens(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self, sig=signal.SIGTERM):
+        if self.p.poll() is None:
+            self.p.send_signal(sig)
+        self.p.wait(5)
+        self.p.stderr.close()
+
+
+@pytest.fixture
+def relay():
+    r = Relay()
+    yield r
+    r.stop()
+
+
+def peer_id(n):
+    return b"sha-" + bytes([n]) * 32
+
+
+def token(secret=SECRET, expiry=None):
+    payload = str(int(time.time()) + 60 if expiry is None else expiry).encode()
+    return b"\x01" + hmac.new(hashlib.sha256(secret.encode()).digest(), payload, hashlib.sha256).digest() + payload
+
+
+def auth(n, tok=None):
+    return b"\x01\x06\x21\x12\xa4\x42" + peer_id(n) + (token() if tok is None else tok)
+
+
+def transport(n, payload):
+    return b"\x01\x03" + peer_id(n) + payload
+
+
+async def connect(relay, **kw):
+    return await websockets.connect(relay.ws, compression=None, ping_interval=None, max_size=None, **kw)
+
+
+async def join(relay, n):
+    ws = await connect(relay)
+    await ws.send(auth(n))
+    assert await ws.recv() == b"\x01\x07" + relay.url.encode()
+    return ws
+
+
+async def closes(ws, within=2):
+    """Nothing more is said, the connection ends."""
+    with pytest.raises(websockets.ConnectionClosed):
+        await asyncio.wait_for(ws.recv(), within)
+
+
+def test_transport_and_presence(relay):
+    async def main():
+        a, b = await join(relay, 1), await join(relay, 2)
+        await a.send(b"\x01\x08" + peer_id(2) + peer_id(3))
+        assert await a.recv() == b"\x01\x0a" + peer_id(2)
+        await a.send(transport(2, b"hello"))
+        assert await b.recv() == transport(1, b"hello")
+        await b.send(transport(1, b"x" * (8820 - 38)))
+        assert await a.recv() == transport(2, b"x" * (8820 - 38))
+        await a.send(transport(9, b"to nobody"))
+        c = await join(relay, 3)
+        assert await a.recv() == b"\x01\x0a" + peer_id(3)
+        c.transport.abort()
+        assert await a.recv() == b"\x01\x0b" + peer_id(3)
+        # the newest connection of an id is the one
+        b2 = await join(relay, 2)
+        await closes(b)
+        assert await a.recv() == b"\x01\x0a" + peer_id(2)
+        await a.send(transport(2, b"again"))
+        assert await b2.recv() == transport(1, b"again")
+        await a.send(b"\x01\x04")
+        await closes(a)
+
+    asyncio.run(main())
+
+
+def recorded_upgrade(name):
+    return json.loads((VECTORS / f"{name}.json").read_text())["upgrade"]
+
+
+@pytest.mark.parametrize("name", ["client-a", "peer-a"])
+def test_recorded_upgrade(relay, name):
+    """The recorded request is answered as recorded, but for the date; frames may come in the same packet."""
+    want = recorded_upgrade(name)
+    with socket.create_connection(("127.0.0.1", relay.port)) as s:
+        frame = auth(7)
+        s.sendall(want["request"].encode() + bytes([0x82, 0x80 | len(frame)]) + bytes(4) + frame)
+        got = b""
+        while relay.url.encode() not in got:
+            part = s.recv(4096)
+            assert part
+            got += part
+    head, _, rest = got.partition(b"\r\n\r\n")
+    lines = {line.lower() for line in head.decode().split("\r\n")}
+    for line in want["response"].split("\r\n"):
+        if line and not line.lower().startswith("date:"):
+            assert line.lower() in lines
+    answer = b"\x01\x07" + relay.url.encode()
+    assert rest == bytes([0x82, len(answer)]) + answer
+
+
+@pytest.mark.parametrize("request_line, status", [("GET /relay", 426), ("GET /other", 404), ("POST /relay", 404)])
+def test_other_requests(relay, request_line, status):
+    with socket.create_connection(("127.0.0.1", relay.port)) as s:
+        s.sendall(f"{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        code = int(s.recv(100).split()[1])
+        assert code == status or (status == 426 and code == 404)
+
+
+def test_refused_handshakes(relay):
+    async def main():
+        bad = {"expired": auth(1, token(expiry=int(time.time()) - 1)), "other secret": auth(1, token("x")),
+               "no token": auth(1, b""), "not auth": b"\x01\x05", "empty": b"", "garbage": os.urandom(100),
+               "too long": auth(1) + b"0" * 200, "version": b"\x02" + auth(1)[1:], "text": auth(1).decode("latin-1")}
+        for what, message in bad.items():
+            ws = await connect(relay)
+            await ws.send(message)
+            try:
+                got = await asyncio.wait_for(ws.recv(), 2)
+                raise AssertionError(f"{what}: answered {got!r}")
+            except websockets.ConnectionClosed:
+                pass
+        # and silence ends, too: at the latest after ten seconds
+        ws = await connect(relay)
+        began = time.monotonic()
+        await closes(ws, 13)
+        assert 9 < time.monotonic() - began < 12
+
+    asyncio.run(main())
+
+
+def test_refusals_recorded():
+    """The handshakes stock's relay refuses, with the secret of the recordings."""
+    secret = json.loads((ROOT / "tests/vectors/keys.json").read_text())["relay_secret"]
+    relay = Relay(secret=secret)
+
+    async def main():
+        cases = json.loads((VECTORS / "refused.json").read_text())["cases"]
+        assert len(cases) == 10
+        for case in cases:
+            f = case["frames"][0]
+            ws = await connect(relay)
+            data = bytes.fromhex(f["hex"])
+            await ws.send(data if f["opcode"] == 2 else data.decode("latin-1"))
+            await closes(ws)
+
+    asyncio.run(main())
+    relay.stop()
+
+
+def mask(frame, opcode=2, fin=True, length=None):
+    n = len(frame) if length is None else length
+    head = bytes([(0x80 if fin else 0) | opcode])
+    head += bytes([0x80 | n]) if n < 126 else bytes([0x80 | 126]) + struct.pack(">H", n) if n < 65536 else \
+        bytes([0x80 | 127]) + struct.pack(">Q", n)
+    return head + bytes(4) + frame
+
+
+class Raw:
+    """An upgraded connection, byte by byte."""
+
+    def __init__(self, relay, n=None):
+        self.s = socket.create_connection(("127.0.0.1", relay.port), 5)
+        self.s.sendall(recorded_upgrade("peer-a")["request"].encode())
+        got = b""
+        while not got.endswith(b"\r\n\r\n"):
+            got += self.s.recv(1)
+        if n is not None:
+            self.s.sendall(mask(auth(n)))
+            assert self.s.recv(100)[2:].startswith(b"\x01\x07")
+
+    def ends(self):
+        """True when the relay hangs up within four seconds (two are for the closing handshake); a close frame may come first."""
+        self.s.settimeout(4)
+        try:
+            while True:
+                if not self.s.recv(65536):
+                    return True
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+        finally:
+            self.s.close()
+
+
+def test_frames(relay):
+    for bad in (mask(b"x" * 9000),                              # larger than any message
+                mask(b"", length=1 << 40),                      # a promise of a terabyte
+                mask(b"\x01\x03", opcode=1),                    # text
+                bytes([0x82, 2, 1, 5]),                         # not masked
+                bytes([0xC2, 0x82]) + bytes(4) + b"\x01\x05",   # reserved bits
+                mask(b"\x01\x05", opcode=3),                    # unknown opcode
+                mask(b"\x01\x05", opcode=0),                    # continues nothing
+                mask(b"\x01", fin=False) + mask(b"\x05"),       # a message within a message
+                mask(b"p" * 126, opcode=9),                     # a ping too long
+                mask(b"")):                                     # no message at all
+        r = Raw(relay, 1)
+        r.s.sendall(bad)
+        assert r.ends(), bad[:20]
+    # fragments are put together, pings answered in between; the limit holds for the sum
+    r = Raw(relay, 1)
+    whole = transport(1, b"to myself")
+    r.s.sendall(mask(whole[:5], fin=False) + mask(b"ping", opcode=9) + mask(whole[5:20], opcode=0, fin=False) +
+                mask(whole[20:], opcode=0))
+    want = bytes([0x8A, 4]) + b"ping" + bytes([0x82, len(whole)]) + whole
+    got = b""
+    while len(got) < len(want):
+        got += r.s.recv(1000)
+    assert got == want
+    r.s.sendall(mask(b"x" * 5000, fin=False) + mask(b"x" * 5000, opcode=0))
+    assert r.ends()
+
+
+def test_slow_reader(relay):
+    """Who does not read loses packets; nobody waits for it."""
+    async def main():
+        a, b = await join(relay, 1), await join(relay, 2)
+        lazy = Raw(relay, 3)
+        payload = b"z" * 8000
+        began = time.monotonic()
+        for i in range(3000):
+            await a.send(transport(3, payload))
+        await a.send(transport(2, b"past the crowd"))
+        assert await asyncio.wait_for(b.recv(), 10) == transport(1, b"past the crowd")
+        print(f"24 MB to a reader that sleeps: {time.monotonic() - began:.2f} s")
+        rss = [x for x in Path(f"/proc/{relay.p.pid}/status").read_text().splitlines() if x.startswith("VmRSS")][0]
+        assert int(rss.split()[1]) < 20_000, rss
+        lazy.s.close()
+
+    asyncio.run(main())
+
+
+def test_says_close_when_stopped(relay):
+    async def main():
+        ws = await join(relay, 1)
+        relay.p.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(ws.recv(), 3) == b"\x01\x04"
+        await closes(ws)
+
+    asyncio.run(main())
+    assert relay.p.wait(3) == 0
+
+
+def test_health_and_metrics():
+    health, metrics = free_port(), free_port()
+    relay = Relay("--health-listen-address", f":{health}", "--metrics-port", str(metrics))
+
+    def page(port, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as r:
+            return r.read().decode()
+
+    async def main():
+        a = await join(relay, 1)
+        await a.send(transport(1, b"x" * 100))
+        await a.recv()
+        answer = json.loads(page(health, "/health"))
+        assert answer["status"] == "healthy" and answer["listeners"] == ["ws"]
+        deadline = time.monotonic() + 3
+        while "relay_transfer_sent_bytes_total 138\n" not in page(metrics, "/metrics"):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        assert 'relay_peers{transport="ws"} 1\n' in page(metrics, "/metrics")
+        await a.close()
+
+    asyncio.run(main())
+    relay.stop()
+
+
+def test_tls():
+    relay = Relay("--tls-cert-file", str(CERTS / "ec.pem"), "--tls-key-file", str(CERTS / "ec.key"), scheme="rels")
+    context = ssl.create_default_context(cafile=CERTS / "ca.pem")
+
+    async def main():
+        relay.ws = relay.ws.replace("127.0.0.1", "localhost")
+        a = await websockets.connect(relay.ws, compression=None, ssl=context)
+        await a.send(auth(1))
+        assert await a.recv() == b"\x01\x07" + relay.url.encode()
+        for size in (1, 1500, 8782):
+            await a.send(transport(1, b"t" * size))
+            assert await a.recv() == transport(1, b"t" * size)
+        await a.close()
+        with pytest.raises(Exception):
+            await websockets.connect(relay.ws.replace("wss", "ws"), compression=None)
+
+    asyncio.run(main())
+    relay.stop()
+
+
+def test_many_connections(relay):
+    async def main():
+        all_ = [await join(relay, n) for n in range(200)]
+        await all_[0].send(b"\x01\x08" + b"".join(peer_id(n) for n in range(1, 200)))
+        got = await all_[0].recv()
+        assert len(got) == 2 + 36 * 199
+        for ws in all_[1:]:
+            ws.transport.abort()
+        gone = set()
+        while len(gone) < 199:
+            m = await asyncio.wait_for(all_[0].recv(), 5)
+            assert m[:2] == b"\x01\x0b"
+            gone |= {m[i:i + 36] for i in range(2, len(m), 36)}
+
+    asyncio.run(main())

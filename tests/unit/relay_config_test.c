@@ -146,7 +146,6 @@ static void credentials(void **state)
 
 static void test_url(void **state)
 {
-	struct relay_config c;
 	struct relay_hub_config h;
 
 	(void)state;

@@ -23,7 +23,9 @@ static inline uint64_t add_carry(uint64_t a, uint64_t b)
 uint64_t wg_sum(uint64_t sum, const uint8_t *p, size_t n)
 {
 	uint64_t a = sum, b = 0, c = 0, d = 0;
-	uint8_t rest[8] = { 0 };
+	uint32_t four;
+	uint16_t two;
+	uint8_t rest[2] = { 0 };
 
 	/* Four chains, so that the carries of one do not hold up the others. */
 	for (; n >= 32; p += 32, n -= 32) {
@@ -35,8 +37,20 @@ uint64_t wg_sum(uint64_t sum, const uint8_t *p, size_t n)
 	a = add_carry(add_carry(a, b), add_carry(c, d));
 	for (; n >= 8; p += 8, n -= 8)
 		a = add_carry(a, load64(p));
-	memcpy(rest, p, n);
-	return add_carry(a, load64(rest));
+	if (n & 4) {
+		memcpy(&four, p, sizeof four);
+		a = add_carry(a, four);
+		p += 4;
+	}
+	if (n & 2) {
+		memcpy(&two, p, sizeof two);
+		a = add_carry(a, two);
+		p += 2;
+	}
+	if (n & 1)
+		rest[0] = *p;
+	memcpy(&two, rest, sizeof two);
+	return add_carry(a, two);
 }
 
 uint16_t wg_sum_fold(uint64_t sum)
@@ -55,10 +69,14 @@ void wg_sum_store(uint8_t *p, uint16_t v)
 uint64_t wg_sum_pseudo(const uint8_t *ip, bool six, uint8_t protocol, size_t len)
 {
 	uint8_t tail[8] = { 0 };
+	uint64_t sum;
 
 	nb_put_be32(tail, (uint32_t)len);
 	tail[7] = protocol;
-	return wg_sum(wg_sum(0, tail, sizeof tail), six ? ip + 8 : ip + 12, six ? 32 : 8);
+	sum = load64(tail);
+	for (size_t i = six ? 8 : 12, end = six ? 40 : 20; i < end; i += 8)
+		sum = add_carry(sum, load64(ip + i));
+	return sum;
 }
 
 void wg_sum_ip4(uint8_t *ip, size_t len)
@@ -68,6 +86,8 @@ void wg_sum_ip4(uint8_t *ip, size_t len)
 }
 
 /* --- cutting --- */
+
+#define HEADERS_MAX 128		/* usual ones are shorter than that */
 
 struct vnet {
 	uint8_t flags, type;
@@ -145,7 +165,11 @@ size_t wg_split_next(struct wg_split *s, uint8_t *out)
 
 	if (!len)
 		return 0;
-	memcpy(out, s->p, s->hdr);
+	/* A copy of known size is a few moves; what is too much of it is overwritten next. */
+	if (s->n >= HEADERS_MAX && n >= HEADERS_MAX && s->hdr <= HEADERS_MAX)
+		memcpy(out, s->p, HEADERS_MAX);
+	else
+		memcpy(out, s->p, s->hdr);
 	memcpy(out + s->hdr, s->p + s->hdr + s->at, len);
 	if (s->six) {
 		nb_put_be16(out + 4, (uint16_t)(n - 40));

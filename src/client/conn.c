@@ -17,6 +17,9 @@
 #define PUNCH_WAIT_MS 1000
 #define PUNCH_PORT 51820		/* when the peer did not name its port */
 #define EARLY_MS 10000
+#define ROAMED_MS 10000			/* WireGuard heard the peer elsewhere: so long that says something */
+#define HEARD_MS 3000			/* silence on a path that counts as loss when the peer gives it up */
+#define LOOSE_MS 6000			/* a path whose session ended because somebody moved */
 #define HANDSHAKE_FIRST_MS 30000
 #define HANDSHAKE_AGAIN_MS 210000
 #define QUEUE_MAX 64
@@ -40,6 +43,7 @@ struct early {
 /* One ICE agent and what belongs to it only. */
 struct session {
 	struct ice_agent *agent;
+	char ufrag[ICE_UFRAG_MAX + 1];		/* the peer's: one for each life of it */
 	bool has_remote;			/* the peer named its session */
 	uint8_t remote[CLIENT_SESSION_LEN];
 	bool turn;				/* TURN candidates take part */
@@ -69,6 +73,9 @@ struct client_conn {
 
 	enum client_conn_path path;
 	struct ice_pair_info pair;	/* valid unless path is NONE */
+	struct nb_endpoint direct;	/* where the last direct path led; family 0: there was none */
+	struct nb_time loose_until;	/* the path has no session any more: no longer than this */
+	struct nb_time roamed;		/* WireGuard heard the peer from elsewhere; 0 for never */
 	struct nb_time changed;
 	struct nb_time endpoint_at;	/* responder: set the endpoint ourselves */
 	struct nb_time punch_at;
@@ -225,7 +232,7 @@ static enum client_conn_path path_of(const struct ice_pair_info *p)
 
 static void stop_path_timers(struct client_conn *c)
 {
-	c->endpoint_at = c->punch_at = c->watch_at = NB_TIME_NEVER;
+	c->endpoint_at = c->punch_at = c->watch_at = c->loose_until = NB_TIME_NEVER;
 	c->handshake.ns = 0;
 }
 
@@ -243,13 +250,22 @@ static void lose_path(struct client_conn *c, struct nb_time now)
 		schedule_offer(c, OFFER_AGAIN_MS, now);
 }
 
+static void take_pair(struct client_conn *c, const struct ice_pair_info *pair)
+{
+	c->pair = *pair;
+	c->path = path_of(pair);
+	if (c->path == CLIENT_PATH_DIRECT)
+		c->direct = pair->remote.at;
+}
+
 /* ICE has a pair. The controlling side points WireGuard at it and begins the handshake; the other
  * waits for that handshake and acts on its own only when it stays away (spec 3.3). */
 static void gain_path(struct client_conn *c, const struct ice_pair_info *pair, struct nb_time now)
 {
-	c->pair = *pair;
-	c->path = path_of(pair);
-	c->changed = now;
+	if (c->path == CLIENT_PATH_NONE)
+		c->changed = now;
+	stop_path_timers(c);
+	take_pair(c, pair);
 	c->offer_at = NB_TIME_NEVER;	/* lose_path() starts the guard again */
 	c->watch_at = nb_time_add_ms(now, HANDSHAKE_FIRST_MS);
 	c->punch_at = pair->local.type == ICE_RELAY ? NB_TIME_NEVER : nb_time_add_ms(now, PUNCH_WAIT_MS);
@@ -263,8 +279,7 @@ static void gain_path(struct client_conn *c, const struct ice_pair_info *pair, s
 /* The controlling side changed its mind. */
 static void change_path(struct client_conn *c, const struct ice_pair_info *pair)
 {
-	c->pair = *pair;
-	c->path = path_of(pair);
+	take_pair(c, pair);
 	if (nb_time_is_never(c->endpoint_at))
 		push_endpoint(c, false);
 	push(c, CLIENT_CONN_CHANGED);
@@ -278,19 +293,59 @@ static void new_session_id(struct client_conn *c)
 }
 
 /* The agent goes, and with it both session ids: the next one is a new session (spec 1.3). */
-static void end_session(struct client_conn *c, struct nb_time now)
+static bool drop_session(struct client_conn *c)
 {
 	struct session *s = c->session;
 
 	if (!s)
-		return;
+		return false;
 	ice_demux_del(c->cfg.demux, s->agent);
 	ice_free(s->agent);
 	free(s->announce);
 	free(s);
 	c->session = NULL;
 	new_session_id(c);
-	lose_path(c, now);
+	return true;
+}
+
+static void end_session(struct client_conn *c, struct nb_time now)
+{
+	if (drop_session(c))
+		lose_path(c, now);
+}
+
+/* The session is of no use any more because we or the peer moved. WireGuard sends from where it is now
+ * and answers to where it was heard: a direct path may well go on. It gets some time, until the next
+ * session has found one. */
+static void loosen(struct client_conn *c, struct nb_time now)
+{
+	if (c->path != CLIENT_PATH_DIRECT) {
+		end_session(c, now);
+		return;
+	}
+	drop_session(c);
+	stop_path_timers(c);
+	c->loose_until = nb_time_add_ms(now, LOOSE_MS);
+	schedule_offer(c, OFFER_AGAIN_MS, now);
+}
+
+static bool is_loose(const struct client_conn *c)
+{
+	return c->path == CLIENT_PATH_NONE || !nb_time_is_never(c->loose_until);
+}
+
+/* Tell the peer where we are: the handshake moves its WireGuard here, long before the signal server has
+ * heard of us. Needs no path: where it was last is the best guess. */
+static void show_up(struct client_conn *c)
+{
+	struct queued *q;
+
+	if (!c->direct.addr.family || (c->path != CLIENT_PATH_NONE && c->path != CLIENT_PATH_DIRECT))
+		return;
+	q = push(c, CLIENT_CONN_ENDPOINT);
+	q->path = CLIENT_PATH_DIRECT;
+	q->remote = c->direct;
+	q->handshake = true;
 }
 
 static void set_timers(struct ice_config *cfg, const struct client_network *net)
@@ -413,12 +468,38 @@ static void begin_session(struct client_conn *c, const struct client_signal_msg 
 		free(s);
 		return;
 	}
+	copy_text(s->ufrag, sizeof s->ufrag, m->ufrag);
 	s->has_remote = m->has_session;
 	memcpy(s->remote, m->session, sizeof s->remote);
 	s->turn = net->relay_only || !net->relay_url[0] || !m->relay_url[0];
 	c->session = s;
 	offer_network(c, now);
 	use_early(c, m->ufrag, now);
+}
+
+/* Does the path still carry anything, as far as we can tell? */
+static bool heard_lately(const struct client_conn *c, struct nb_time now)
+{
+	struct ice_pair_info live;
+
+	if (c->roamed.ns && nb_time_diff(now, c->roamed) < ROAMED_MS * NB_MS)
+		return true;
+	return c->session && ice_selected(c->session->agent, &live) && nb_time_diff(now, live.heard) < HEARD_MS * NB_MS;
+}
+
+/* The peer begins a new session. The same name: it moved or lost us, and its keys are still good. Another
+ * one: it was restarted. */
+static void end_for_new(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
+{
+	bool restarted = strcmp(c->session->ufrag, m->ufrag) != 0;
+
+	if (!restarted && heard_lately(c, now)) {
+		loosen(c, now);
+		return;
+	}
+	if (restarted && c->path != CLIENT_PATH_NONE && c->controller)
+		push(c, CLIENT_CONN_RESET);
+	end_session(c, now);
 }
 
 /* The ICE part of an OFFER or ANSWER: the table in spec 1.3. */
@@ -430,13 +511,11 @@ static void ice_message(struct client_conn *c, const struct client_signal_msg *m
 		if (!m->has_session)
 			return;
 		if (s->has_remote && memcmp(s->remote, m->session, sizeof s->remote) == 0) {
-			if (m->type == CLIENT_SIGNAL_OFFER && c->path == CLIENT_PATH_NONE)
+			if (m->type == CLIENT_SIGNAL_OFFER && is_loose(c))
 				s->announced = 0;	/* it has missed our ANSWER, so our candidates too */
 			return;
 		}
-		if (c->path != CLIENT_PATH_NONE && c->controller)
-			push(c, CLIENT_CONN_RESET);
-		end_session(c, now);
+		end_for_new(c, m, now);
 	}
 	begin_session(c, m, now);
 }
@@ -456,6 +535,15 @@ static void announce(struct session *s, const struct ice_candidate *cand)
 	p[s->nannounce++] = *cand;
 }
 
+/* ICE hears nothing. If WireGuard does, from another address, the peer has moved and not said so yet. */
+static void session_died(struct client_conn *c, struct nb_time now)
+{
+	if (heard_lately(c, now))
+		loosen(c, now);
+	else
+		end_session(c, now);
+}
+
 static void agent_event(struct client_conn *c, const struct ice_event *ev, struct nb_time now)
 {
 	struct session *s = c->session;
@@ -472,7 +560,7 @@ static void agent_event(struct client_conn *c, const struct ice_event *ev, struc
 		break;
 	case ICE_EV_DISCONNECTED:
 	case ICE_EV_FAILED:
-		end_session(c, now);
+		session_died(c, now);
 		break;
 	default:
 		break;
@@ -614,8 +702,10 @@ void *client_conn_user(const struct client_conn *c)
 void client_conn_signal_ready(struct client_conn *c, struct nb_time now)
 {
 	c->now = now;
-	if (c->open && c->path == CLIENT_PATH_NONE)
-		schedule_offer(c, OFFER_AGAIN_MS, now);
+	if (!c->open || !is_loose(c))
+		return;
+	c->offer_at = now;
+	c->offer_ms = OFFER_AGAIN_MS;
 }
 
 static bool announced(const struct session *s, const struct nb_addr *host)
@@ -677,7 +767,8 @@ void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_tim
 		return;
 	pump(c, now);
 	if (hard && !session_survives(c)) {
-		end_session(c, now);
+		loosen(c, now);
+		show_up(c);
 		c->offer_at = now;
 		c->offer_ms = OFFER_AGAIN_MS;
 		run_guard(c, now);
@@ -693,6 +784,13 @@ void client_conn_handshake(struct client_conn *c, struct nb_time now)
 {
 	c->now = now;
 	c->handshake = now;
+}
+
+void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, struct nb_time now)
+{
+	c->now = now;
+	if (c->path == CLIENT_PATH_DIRECT && !nb_endpoint_eq(to, &c->pair.remote.at))
+		c->roamed = now;
 }
 
 struct client_conn *client_conn_find(const struct ice_demux *d, struct nb_bytes dgram)
@@ -739,6 +837,12 @@ static void run_watcher(struct client_conn *c, struct nb_time now)
 		end_session(c, now);
 }
 
+static void run_loose(struct client_conn *c, struct nb_time now)
+{
+	if (nb_time_due(c->loose_until, now))
+		lose_path(c, now);
+}
+
 /* Two bytes for peers whose WireGuard listens elsewhere (spec 1.7). */
 static int output_punch(struct client_conn *c, struct nb_dgram *out, unsigned *via, struct nb_time now)
 {
@@ -761,6 +865,7 @@ int client_conn_output(struct client_conn *c, struct nb_dgram *out, unsigned *vi
 	c->now = now;
 	run_responder(c, now);
 	run_watcher(c, now);
+	run_loose(c, now);
 	run_guard(c, now);
 	if (nb_time_due(c->early_until, now))
 		drop_early(c);
@@ -776,7 +881,7 @@ struct nb_time client_conn_deadline(const struct client_conn *c)
 {
 	struct nb_time t = nb_time_min(nb_time_min(c->endpoint_at, c->punch_at), nb_time_min(c->watch_at, c->offer_at));
 
-	t = nb_time_min(t, c->early_until);
+	t = nb_time_min(nb_time_min(t, c->early_until), c->loose_until);
 	if (c->nqueue || (c->session && c->session->announced < c->session->nannounce))
 		return (struct nb_time){ 0 };
 	return c->session ? nb_time_min(t, ice_deadline(c->session->agent)) : t;

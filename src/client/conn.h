@@ -77,7 +77,7 @@ enum client_conn_event_type {
 	CLIENT_CONN_ENDPOINT,	/* path, remote, via: point WireGuard there. handshake: start one now (we are the
 				 * controlling side, or waited long enough). Path TURN: bind a channel first */
 	CLIENT_CONN_NO_ENDPOINT,	/* no path: remove WireGuard's endpoint, keep the peer */
-	CLIENT_CONN_RESET,	/* the other side restarted: forget WireGuard's sessions with it */
+	CLIENT_CONN_RESET,	/* the other side was restarted: forget WireGuard's sessions with it */
 	CLIENT_CONN_CHANGED,	/* client_conn_status() has something new */
 };
 
@@ -130,16 +130,20 @@ int client_conn_output(struct client_conn *c, struct nb_dgram *out, unsigned *vi
 int client_conn_event(struct client_conn *c, struct client_conn_event *ev);
 struct nb_time client_conn_deadline(const struct client_conn *c);
 
-/* The signal stream (or management) came back after a loss: re-offer soon unless connected. */
+/* The signal stream (or management) came back after a loss: re-offer at once unless connected. */
 void client_conn_signal_ready(struct client_conn *c, struct nb_time now);
 /* client_network changed. Not hard: a TURN allocation, STUN server or relay appeared: a running agent takes the new
  * candidates in. hard: interface addresses changed, or (same addresses) the default route: a session that used an
  * address which is gone starts anew at once, as does every session after a route change; where addresses were only
- * added, or lost in a family the path does not use, the path stays. */
+ * added, or lost in a family the path does not use, the session stays. A direct path is kept meanwhile, and WireGuard
+ * told to show itself there: peers that can be reached as before follow at once. */
 void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_time now);
 /* WireGuard finished a handshake (feeds the watcher of 4.3: no handshake 30 s after a path appeared, or
  * 3 min 30 s after the last, closes the path). */
 void client_conn_handshake(struct client_conn *c, struct nb_time now);
+
+/* WireGuard heard the peer from this address and sends there now. */
+void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, struct nb_time now);
 
 void client_conn_status(const struct client_conn *c, struct client_conn_status *out);
 void *client_conn_user(const struct client_conn *c);

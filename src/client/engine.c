@@ -358,12 +358,31 @@ static void network_changed(struct client_engine *e, bool hard, struct nb_time n
 	}
 }
 
+static bool addresses_lost(const struct client_engine *e, const struct nb_addr *hosts, size_t n)
+{
+	for (size_t i = 0; i < e->net.nhosts; i++) {
+		size_t k = 0;
+
+		while (k < n && !nb_addr_eq(&hosts[k], &e->net.hosts[i]))
+			k++;
+		if (k == n)
+			return true;
+	}
+	return false;
+}
+
 void client_engine_hosts(struct client_engine *e, const struct nb_addr *hosts, size_t n, bool hard, struct nb_time now)
 {
+	bool moved;
+
 	if (n > ICE_LOCAL_MAX)
 		n = ICE_LOCAL_MAX;
+	moved = hard && (addresses_lost(e, hosts, n) || n == e->net.nhosts);
 	memcpy(e->net.hosts, hosts, n * sizeof *hosts);
 	e->net.nhosts = n;
+	/* Allocations belong to the address they were made from. */
+	if (moved)
+		client_servers_moved(e, now);
 	network_changed(e, hard, now);
 }
 
@@ -399,11 +418,12 @@ void client_engine_wg_event(struct client_engine *e, enum wg_event_kind kind, co
 {
 	struct engine_peer *p = peer_find(e, key);
 
-	(void)ep;
 	if (!p)
 		return;
 	if (kind == WG_EV_HANDSHAKE)
 		client_conn_handshake(p->conn, now);
+	else if (kind == WG_EV_ROAMED && ep->kind == WG_EP_UDP)
+		client_conn_roamed(p->conn, &ep->remote, now);
 	client_engine_drain(e, p, now);
 }
 

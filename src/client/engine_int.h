@@ -100,6 +100,8 @@ struct nb_time client_servers_deadline(const struct client_engine *e);
 /* Send through allocation via - 1. */
 void client_servers_send(struct client_engine *e, unsigned via, const struct nb_endpoint *to, struct nb_bytes data,
 		  struct nb_time now);
+/* Our address changed: make allocations anew, check servers again. */
+void client_servers_moved(struct client_engine *e, struct nb_time now);
 void client_servers_permit(struct client_engine *e, const struct nb_addr *peer, struct nb_time now);
 /* Point a peer's WireGuard endpoint at a TURN channel, at once or when it is bound. */
 void client_servers_bind(struct client_engine *e, struct engine_peer *p, unsigned via, const struct nb_endpoint *remote,

@@ -555,6 +555,19 @@ struct nb_time client_servers_deadline(const struct client_engine *e)
 	return next;
 }
 
+void client_servers_moved(struct client_engine *e, struct nb_time now)
+{
+	for (size_t i = 0; i < e->nservers; i++) {
+		struct engine_server *s = &e->servers[i];
+
+		if (s->client)
+			end_allocation(e, s, "our address changed", now);
+		if (s->naddr && s->udp)
+			s->retry_at = now;
+		s->tries = 0;
+	}
+}
+
 void client_servers_stop(struct client_engine *e, struct nb_time now)
 {
 	for (size_t i = 0; i < e->nservers; i++)

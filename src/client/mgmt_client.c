@@ -409,6 +409,22 @@ void client_mgmt_sync(struct client_mgmt *m, struct nb_time now)
 		advance(m);
 }
 
+void client_mgmt_network_changed(struct client_mgmt *m, bool broken, struct nb_time now)
+{
+	m->now = now;
+	if (m->step == STEP_STOPPED)
+		return;
+	if (broken && m->step == STEP_DIALING)
+		m->cfg.ops->hang_up(m->cfg.arg);
+	if (broken && m->step != STEP_WAITING)
+		fail(m, &m->sync_wait, "the network changed");
+	if (m->step != STEP_WAITING)
+		return;
+	client_backoff_reset(&m->login_wait);
+	client_backoff_reset(&m->sync_wait);
+	m->retry_at = now;
+}
+
 int client_mgmt_logout(struct client_mgmt *m, struct nb_time now)
 {
 	Management__Empty empty = MANAGEMENT__EMPTY__INIT;

@@ -57,6 +57,8 @@ void client_mgmt_free(struct client_mgmt *m);
 void client_mgmt_start(struct client_mgmt *m, struct nb_time now);
 /* Open the Sync stream (after logged_in, when the signal stream is up) and keep it open. */
 void client_mgmt_sync(struct client_mgmt *m, struct nb_time now);
+/* Addresses or the default route changed: as client_signal_network_changed. */
+void client_mgmt_network_changed(struct client_mgmt *m, bool broken, struct nb_time now);
 /* Deregister this peer; only while attached and logged in. */
 int client_mgmt_logout(struct client_mgmt *m, struct nb_time now);
 /* Give up everything and hang up. */

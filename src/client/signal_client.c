@@ -386,12 +386,18 @@ bool client_signal_connected(const struct client_signal *s)
 	return s->step == STEP_UP;
 }
 
-void client_signal_network_changed(struct client_signal *s, struct nb_time now)
+void client_signal_network_changed(struct client_signal *s, bool broken, struct nb_time now)
 {
+	if (s->step == STEP_STOPPED)
+		return;
+	if (broken && s->step == STEP_DIALING)
+		s->cfg.ops->hang_up(s->cfg.arg);
+	if (broken)
+		fail(s, "the network changed", now);
 	if (s->step != STEP_WAITING)
 		return;
 	client_backoff_reset(&s->wait);
-	s->at = nb_time_min(s->at, nb_time_add(now, 200 * NB_MS));
+	s->at = now;
 }
 
 void client_signal_attach(struct client_signal *s, struct grpc_conn *c, struct nb_time now)

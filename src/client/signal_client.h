@@ -47,8 +47,9 @@ void client_signal_start(struct client_signal *s, struct nb_time now);
 /* Give up everything and hang up. */
 void client_signal_stop(struct client_signal *s);
 bool client_signal_connected(const struct client_signal *s);
-/* Addresses or the default route changed: if a reconnect is being waited for, do it now. */
-void client_signal_network_changed(struct client_signal *s, struct nb_time now);
+/* Addresses or the default route changed: if a reconnect is being waited for, do it now. broken: the connection
+ * cannot have survived, dial anew at once. */
+void client_signal_network_changed(struct client_signal *s, bool broken, struct nb_time now);
 /* Seal and send; up to four attempts. OK means under way, never delivered. Returns 0, NB_E_STATE (not
  * registered now), NB_E_FULL (CLIENT_SIGNAL_SENDS_MAX are under way), NB_E_NOMEM, NB_E_BAD (useless key). */
 #define CLIENT_SIGNAL_SENDS_MAX 1024

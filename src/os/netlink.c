@@ -1,6 +1,7 @@
 /* netlink.c - see netlink.h. One request, one answer, on a socket made for it: these calls are rare. */
 #include "os/netlink.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <net/if.h>
@@ -330,6 +331,45 @@ int os_route_set(const struct nb_prefix *dst, unsigned index, unsigned table)
 int os_route_del(const struct nb_prefix *dst, unsigned index, unsigned table)
 {
 	return change_route(RTM_DELROUTE, 0, dst, index, table);
+}
+
+static struct nb_addr read_addr(const struct rtattr *a)
+{
+	struct nb_addr none = { 0 };
+
+	if (a && RTA_PAYLOAD(a) == 4)
+		return nb_addr4(ntohl(*(const uint32_t *)RTA_DATA(a)));
+	return a && RTA_PAYLOAD(a) == 16 ? nb_addr6(RTA_DATA(a)) : none;
+}
+
+static void note_route(void *ctx, const struct nlmsghdr *h)
+{
+	struct os_default_route *best = ctx, r = { 0 };
+	const struct rtmsg *m = NLMSG_DATA(h);
+	const struct rtattr *oif = find_attr(h, sizeof *m, RTA_OIF), *metric = find_attr(h, sizeof *m, RTA_PRIORITY);
+
+	if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_dst_len || m->rtm_table != RT_TABLE_MAIN || m->rtm_type != RTN_UNICAST ||
+	    !oif || (m->rtm_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN)))
+		return;
+	best += m->rtm_family == AF_INET6;
+	r.index = *(const uint32_t *)RTA_DATA(oif);
+	r.metric = metric ? *(const uint32_t *)RTA_DATA(metric) : 0;
+	r.gateway = read_addr(find_attr(h, sizeof *m, RTA_GATEWAY));
+	if (!best->index || r.metric < best->metric)
+		*best = r;
+}
+
+int os_default_routes(struct os_default_route *v4, struct os_default_route *v6)
+{
+	struct os_default_route found[2] = { 0 };
+	struct request r;
+	int err;
+
+	begin(&r, RTM_GETROUTE, NLM_F_DUMP, sizeof(struct rtmsg));
+	err = transact(&r, note_route, found);
+	*v4 = found[0];
+	*v6 = found[1];
+	return err;
 }
 
 int os_netlink_monitor(void)

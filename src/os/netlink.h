@@ -35,6 +35,15 @@ int os_addr_del(unsigned index, const struct nb_prefix *prefix);
 int os_route_set(const struct nb_prefix *dst, unsigned index, unsigned table);
 int os_route_del(const struct nb_prefix *dst, unsigned index, unsigned table);
 
+/* Where packets without a better route go: interface and gateway of the main table's default route of least
+ * metric, one for each family; index 0: none. Returns 0 or NB_E_SYS. */
+struct os_default_route {
+	unsigned index;
+	uint32_t metric;
+	struct nb_addr gateway;		/* family 0: on the link itself */
+};
+int os_default_routes(struct os_default_route *v4, struct os_default_route *v6);
+
 /* A descriptor that becomes readable when links, addresses or routes change; nonblocking, the caller
  * closes it. Negative NB_E_SYS on failure. */
 int os_netlink_monitor(void);

@@ -24,7 +24,8 @@
 
 #define FWMARK 0x1bd00			/* control sockets stay outside the tunnel (spec/client.md 3) */
 #define LOGIN_LIMIT_NS (30 * NB_SEC)	/* `login` gives up on an unreachable server after this */
-#define SETTLE_NS (300 * NB_MS)		/* quiet time after address changes */
+#define SETTLE_NS (50 * NB_MS)		/* quiet time after address changes */
+#define SETTLE_LIMIT_NS (300 * NB_MS)	/* but not longer than this after the first */
 #define TICKETS_MAX 32
 #define LOOKUPS_MAX 16
 #define IFADDRS_MAX 256
@@ -76,8 +77,10 @@ struct run_agent {
 	int monitor;
 	struct run_io monitor_io;
 	struct run_timer settle;
+	struct nb_time settle_by;
 	struct nb_addr hosts[ICE_LOCAL_MAX];
 	size_t nhosts;
+	struct os_default_route routes[2];	/* IPv4, IPv6 */
 	struct lookup lookups[LOOKUPS_MAX];
 	bool connected;			/* CLIENT_ENGINE_CONNECTED was said */
 	/* status */
@@ -470,21 +473,57 @@ static size_t list_hosts(const struct run_agent *a, struct nb_addr out[ICE_LOCAL
 	return hosts;
 }
 
+/* Can this connection still carry anything? Not from an address we lost, nor after another way out. */
+static bool link_broken(const struct run_agent *a, const struct run_grpc *link, bool rerouted)
+{
+	struct nb_endpoint e;
+
+	if (!link || run_grpc_local(link, &e))
+		return link != NULL;
+	if (nb_addr_is_loopback(&e.addr))
+		return false;
+	for (size_t i = 0; i < a->nhosts; i++)
+		if (nb_addr_eq(&a->hosts[i], &e.addr))
+			return rerouted;
+	return true;
+}
+
+static bool route_changed(struct run_agent *a)
+{
+	struct os_default_route routes[2];
+	bool changed;
+
+	memset(routes, 0, sizeof routes);
+	if (os_default_routes(&routes[0], &routes[1]))
+		return false;
+	/* Losing the way out is no news yet: what comes instead is. */
+	for (int i = 0; i < 2; i++)
+		if (!routes[i].index)
+			routes[i] = a->routes[i];
+	changed = memcmp(routes, a->routes, sizeof routes) != 0;
+	memcpy(a->routes, routes, sizeof routes);
+	return changed;
+}
+
 static void refresh_hosts(struct run_agent *a, struct nb_time now)
 {
 	struct nb_addr hosts[ICE_LOCAL_MAX];
+	bool rerouted = route_changed(a);
 	size_t n;
 
 	memset(hosts, 0, sizeof hosts);
 	n = list_hosts(a, hosts);
-	if (n == a->nhosts && !memcmp(hosts, a->hosts, sizeof hosts))
+	if (!rerouted && n == a->nhosts && !memcmp(hosts, a->hosts, sizeof hosts))
 		return;
 	memcpy(a->hosts, hosts, sizeof hosts);
+	a->nhosts = n;
 	/* The first list is not a change. */
 	client_engine_hosts(a->engine, hosts, n, a->connected, now);
-	a->nhosts = n;
-	if (a->connected && a->signal)
-		client_signal_network_changed(a->signal, now);
+	if (!a->connected)
+		return;
+	client_mgmt_network_changed(a->mgmt, link_broken(a, a->mgmt_link, rerouted), now);
+	if (a->signal)
+		client_signal_network_changed(a->signal, link_broken(a, a->signal_link, rerouted), now);
 }
 
 static void on_monitor(void *ctx, int events)
@@ -492,14 +531,18 @@ static void on_monitor(void *ctx, int events)
 	struct run_agent *a = ctx;
 
 	(void)events;
-	if (os_netlink_drain(a->monitor, a->ifindex))
-		run_timer_set(&a->settle, nb_time_add(os_now(), SETTLE_NS));
+	if (!os_netlink_drain(a->monitor, a->ifindex))
+		return;
+	if (nb_time_is_never(a->settle_by))
+		a->settle_by = nb_time_add(os_now(), SETTLE_LIMIT_NS);
+	run_timer_set(&a->settle, nb_time_min(nb_time_add(os_now(), SETTLE_NS), a->settle_by));
 }
 
 static void on_settled(void *ctx, struct nb_time now)
 {
 	struct run_agent *a = ctx;
 
+	a->settle_by = NB_TIME_NEVER;
 	if (a->engine)
 		refresh_hosts(a, now);
 	schedule(a);
@@ -512,6 +555,7 @@ static void stop_up(struct run_agent *a)
 	run_io_set(&a->tunnel_io, -1, 0);
 	run_io_set(&a->monitor_io, -1, 0);
 	run_timer_stop(&a->settle);
+	a->settle_by = NB_TIME_NEVER;
 	if (a->monitor >= 0)
 		close(a->monitor);
 	a->monitor = -1;
@@ -530,6 +574,7 @@ static void stop_up(struct run_agent *a)
 	a->tunnel = NULL;
 	a->ifindex = 0;
 	memset(a->hosts, 0, sizeof a->hosts);
+	memset(a->routes, 0, sizeof a->routes);
 	a->nhosts = 0;
 	a->signal_up = a->connected = false;
 	a->signal_error[0] = 0;
@@ -936,6 +981,7 @@ int run_agent_new(struct run_agent **out, const struct run_agent_config *cfg)
 	a->ca_file = cfg->ca_file ? strdup(cfg->ca_file) : NULL;
 	a->tai_path = cfg->tai_path ? strdup(cfg->tai_path) : NULL;
 	a->monitor = -1;
+	a->settle_by = NB_TIME_NEVER;
 	run_timer_init(&a->mgmt_timer, cfg->loop, on_mgmt_timer, a);
 	run_timer_init(&a->signal_timer, cfg->loop, on_signal_timer, a);
 	run_timer_init(&a->engine_timer, cfg->loop, on_engine_timer, a);

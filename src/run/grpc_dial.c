@@ -162,6 +162,11 @@ void run_grpc_close(struct run_grpc *g)
 		run_stream_abort(g->stream, "");
 }
 
+int run_grpc_local(const struct run_grpc *g, struct nb_endpoint *e)
+{
+	return g->stream ? os_local_endpoint(run_stream_fd(g->stream), e) : NB_E_STATE;
+}
+
 int run_host_port(const char *text, char *host, size_t cap, uint16_t *port)
 {
 	const char *colon = strrchr(text, ':');

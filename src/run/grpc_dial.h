@@ -31,6 +31,9 @@ int run_grpc_start(struct run_grpc **out, const struct run_grpc_config *cfg);
 /* Close without further callbacks; allowed inside them. NULL is allowed, not after lost came. */
 void run_grpc_close(struct run_grpc *g);
 
+/* Our address of the open connection. Returns 0, NB_E_STATE while dialling, NB_E_SYS. */
+int run_grpc_local(const struct run_grpc *g, struct nb_endpoint *e);
+
 /* "host:port", "[v6]:port": host without brackets. Returns 0 or NB_E_BAD. */
 int run_host_port(const char *text, char *host, size_t cap, uint16_t *port);
 

@@ -253,8 +253,10 @@ static void offer_schedule(void **state)
 		flush();
 	}
 	client_conn_signal_ready(c, now);
-	assert_true(nb_time_diff(client_conn_deadline(c), now) <= 880 * NB_MS);
-	assert_true(nb_time_diff(client_conn_deadline(c), now) >= 720 * NB_MS);
+	assert_true(nb_time_due(client_conn_deadline(c), now));	/* what was offered meanwhile is lost */
+	while (client_conn_output(c, &out, &via, now))
+		;
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
 	end();
 }
 
@@ -595,21 +597,80 @@ static void timers_from_outside(void **state)
 	end();
 }
 
-static void new_session_resets(void **state)
+static void receive_as(enum client_signal_type type, char session, const char *ufrag)
+{
+	struct client_signal_msg m = message(type, session);
+
+	snprintf(m.ufrag, sizeof m.ufrag, "%s", ufrag);
+	client_conn_signal(c, &m, now);
+}
+
+/* The peer goes on elsewhere: keys and path stay, for some seconds, or as long as its new session takes. */
+static void new_session_keeps_the_path(void **state)
+{
+	struct client_conn_status st;
+
+	(void)state;
+	for (int late = 0; late < 2; late++) {
+		begin(true);
+		connect_peer();
+		flush();
+		if (late)
+			later(4000);	/* not heard for too long: it has lost us */
+		receive(CLIENT_SIGNAL_OFFER, 'y');
+		client_conn_status(c, &st);
+		assert_int_equal(st.connected, !late);
+		assert_int_equal(agents(), 1);
+		assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
+		assert_false(next(CLIENT_CONN_RESET));
+		later(6001);
+		while (client_conn_output(c, &out, &via, now))
+			;
+		assert_int_equal(next(CLIENT_CONN_NO_ENDPOINT), !late);
+		end();
+	}
+}
+
+/* WireGuard hears the peer from elsewhere: what ICE has lost is not the tunnel. */
+static void roamed_peer_is_kept(void **state)
+{
+	struct nb_endpoint there = { nb_addr4(0xcb007199), 51820 };
+	struct client_conn_status st;
+
+	(void)state;
+	begin(true);
+	connect_peer();
+	flush();
+	later(5000);
+	client_conn_roamed(c, &there, now);
+	later(1000);
+	while (client_conn_output(c, &out, &via, now))
+		;
+	client_conn_status(c, &st);
+	assert_true(st.connected);
+	assert_int_equal(agents(), 0);
+	later(880);
+	while (client_conn_output(c, &out, &via, now))
+		;
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	end();
+}
+
+static void restarted_peer_resets(void **state)
 {
 	(void)state;
 	for (int controller = 0; controller < 2; controller++) {
 		begin(controller);
 		connect_peer();
 		flush();
-		receive(CLIENT_SIGNAL_OFFER, 'y');
+		receive_as(CLIENT_SIGNAL_OFFER, 'y', "anothername");
 		assert_int_equal(next(CLIENT_CONN_RESET), controller);
 		end();
 	}
 	begin(true);
 	connect_peer();
 	flush();
-	receive(CLIENT_SIGNAL_OFFER, 'y');
+	receive_as(CLIENT_SIGNAL_OFFER, 'y', "anothername");
 	assert_true(next(CLIENT_CONN_RESET));
 	assert_true(next(CLIENT_CONN_NO_ENDPOINT));
 	assert_true(next_signal(CLIENT_SIGNAL_ANSWER));
@@ -647,7 +708,12 @@ static void address_changes(void **state)
 		set_hosts(changes[i].after, 3);
 		client_conn_network_changed(c, true, now);
 		client_conn_status(c, &st);
-		assert_int_equal(st.connected, !changes[i].anew);
+		assert_true(st.connected);
+		assert_int_equal(agents(), !changes[i].anew);
+		if (changes[i].anew) {	/* and WireGuard shows the peer where we are */
+			assert_true(next(CLIENT_CONN_ENDPOINT));
+			assert_true(ev.handshake && ev.path == CLIENT_PATH_DIRECT && !ev.via);
+		}
 		assert_true(next_signal(changes[i].anew ? CLIENT_SIGNAL_OFFER : CLIENT_SIGNAL_CANDIDATE));
 		end();
 	}
@@ -758,7 +824,7 @@ int main(void)
 		cmocka_unit_test(controller_endpoint), cmocka_unit_test(responder_waits), cmocka_unit_test(punch),
 		cmocka_unit_test(no_punch_through_turn),
 		cmocka_unit_test(silence_ends_the_path), cmocka_unit_test(timers_from_outside),
-		cmocka_unit_test(new_session_resets), cmocka_unit_test(address_changes),
+		cmocka_unit_test(new_session_keeps_the_path), cmocka_unit_test(roamed_peer_is_kept), cmocka_unit_test(restarted_peer_resets), cmocka_unit_test(address_changes),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
 	};
 

@@ -418,7 +418,7 @@ static void test_network_changed(void **state)
 	advance(60 * NB_SEC);
 	assert_false(client_signal_connected(ag[0].s));
 	ag[0].refuse = false;
-	client_signal_network_changed(ag[0].s, now);
+	client_signal_network_changed(ag[0].s, false, now);
 	advance(NB_SEC / 4);
 	assert_true(client_signal_connected(ag[0].s));
 }

@@ -293,25 +293,24 @@ static void new_session_id(struct client_conn *c)
 }
 
 /* The agent goes, and with it both session ids: the next one is a new session (spec 1.3). */
-static bool drop_session(struct client_conn *c)
+static void drop_session(struct client_conn *c)
 {
 	struct session *s = c->session;
 
 	if (!s)
-		return false;
+		return;
 	ice_demux_del(c->cfg.demux, s->agent);
 	ice_free(s->agent);
 	free(s->announce);
 	free(s);
 	c->session = NULL;
 	new_session_id(c);
-	return true;
 }
 
 static void end_session(struct client_conn *c, struct nb_time now)
 {
-	if (drop_session(c))
-		lose_path(c, now);
+	drop_session(c);
+	lose_path(c, now);
 }
 
 /* The session is of no use any more because we or the peer moved. WireGuard sends from where it is now

@@ -17,7 +17,8 @@ int run_resolver_new(struct run_resolver **out, struct run_loop *l);
 void run_resolver_free(struct run_resolver *r);
 
 /* Look host up; addresses come in the order to try (RFC 6724). IP literals answer too. fn comes from the
- * loop, once, never from within this call: n > 0, or n 0 and why. With an older answer fn comes within 0.7 s. Returns 0, NB_E_NOMEM or NB_E_SYS. */
+ * loop, once, never from within this call: n > 0, or n 0 and why; within 0.7 s when there is an older
+ * answer. Returns 0, NB_E_NOMEM or NB_E_SYS. */
 int run_resolve(struct run_lookup **out, struct run_resolver *r, const char *host,
 		void (*fn)(void *ctx, const struct nb_addr *addrs, size_t n, const char *why), void *ctx);
 /* fn will not come; NULL is allowed. Not after fn came. */

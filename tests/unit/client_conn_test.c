@@ -824,7 +824,9 @@ int main(void)
 		cmocka_unit_test(controller_endpoint), cmocka_unit_test(responder_waits), cmocka_unit_test(punch),
 		cmocka_unit_test(no_punch_through_turn),
 		cmocka_unit_test(silence_ends_the_path), cmocka_unit_test(timers_from_outside),
-		cmocka_unit_test(new_session_keeps_the_path), cmocka_unit_test(roamed_peer_is_kept), cmocka_unit_test(restarted_peer_resets), cmocka_unit_test(address_changes),
+		cmocka_unit_test(new_session_keeps_the_path),
+		cmocka_unit_test(roamed_peer_is_kept),
+		cmocka_unit_test(restarted_peer_resets), cmocka_unit_test(address_changes),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
 	};
 

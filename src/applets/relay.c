@@ -114,6 +114,11 @@ static int set_proxies(struct settings *s, const char *text)
 	return 0;
 }
 
+static int set_tcp(struct settings *s, const char *text)
+{
+	return relay_set_tcp(&s->cfg, text);
+}
+
 static int set_secret(struct settings *s, const char *text)
 {
 	return relay_set_text(s->cfg.secret, sizeof s->cfg.secret, text);
@@ -215,11 +220,12 @@ static const struct option_row rows[] = {
 	{ "listen-address", 'l', "ADDR:PORT", set_ws_listen, "TCP address of the relay protocol (default :443)" },
 	{ "exposed-address", 'e', "URL", set_exposed, "how clients reach it: [rel[s]://]HOST[:PORT]" },
 	{ "auth-secret", 's', "TEXT", set_auth_secret, "the secret shared with the management server" },
-	{ "tls-cert-file", 'c', "FILE", set_cert, "TLS certificate chain (PEM); read again when it changes" },
+	{ "tls-cert-file", 'c', "FILE", set_cert, "TLS certificate chain (PEM), for TURN over TLS, too; read again when it changes" },
 	{ "tls-key-file", 'k', "FILE", set_key, "its private key" },
 	{ "health-listen-address", 'H', "ADDR:PORT", set_health, "serve /health there (:PORT: on loopback; default: off)" },
 	{ "metrics-port", 0, "PORT", set_metrics, "serve /metrics on this loopback port (default: off)" },
 	{ "turn-listen", 0, "ADDR:PORT,...", set_listen, "UDP addresses of STUN and TURN (default :3478)" },
+	{ "turn-tcp-listen", 0, "ADDR:PORT,...", set_tcp, "TCP addresses of both (default: the same; off: none)" },
 	{ "turn-secret", 0, "TEXT", set_secret, "shared secret of time-limited TURN credentials" },
 	{ "turn-secret-file", 0, "FILE", set_secret_file, "read that secret from a file's first line" },
 	{ "turn-user", 0, "NAME:PASSWORD", set_turn_user, "a static TURN user; may be repeated" },
@@ -248,7 +254,7 @@ static const struct option_row rows[] = {
 static void help(FILE *out)
 {
 	fputs("Usage: netbird-relay [OPTION]...\n\n"
-	      "The NetBird relay protocol, and STUN and TURN over UDP. Each option can be given as a variable, too:\n"
+	      "The NetBird relay protocol, and STUN and TURN over UDP, TCP and TLS. Each option can be given as a variable, too:\n"
 	      "--turn-secret is NB_TURN_SECRET.\n\n",
 	      out);
 	for (size_t i = 0; i < NROWS; i++) {
@@ -414,6 +420,8 @@ int relay_main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	s.run.relay = s.cfg;
+	s.run.relay.cert_file = s.run.cert_file;
+	s.run.relay.key_file = s.run.key_file;
 	s.run.user = s.user[0] ? s.user : NULL;
 	r = run_relay_main(&s.run);
 	nb_wipe(&s, sizeof s);

@@ -155,6 +155,11 @@ static int set_turn_listen(struct settings *s, const char *text)
 	return relay_set_listen(&s->run.relay_config, text);
 }
 
+static int set_turn_tcp(struct settings *s, const char *text)
+{
+	return relay_set_tcp(&s->run.relay_config, text);
+}
+
 static int set_turn_secret(struct settings *s, const char *text)
 {
 	return relay_set_text(s->run.relay_config.secret, sizeof(s->run.relay_config.secret), text);
@@ -190,6 +195,7 @@ static const struct option_row rows[] = {
 	{ "user", BOTH | SETUP, "NAME", set_user, "become this user (default: the data directory's owner)" },
 	{ "dns-domain", BOTH, "NAME", set_dns_domain, "domain of peer names (default netbird.selfhosted)" },
 	{ "turn-listen", SERVER, "ADDR:PORT,...", set_turn_listen, "UDP addresses of STUN and TURN (default :3478)" },
+	{ "turn-tcp-listen", SERVER, "ADDR:PORT,...", set_turn_tcp, "TCP addresses of both (default: the same; off: none)" },
 	{ "turn-secret", SERVER, "TEXT", set_turn_secret, "shared secret of TURN credentials (default: made and kept here)" },
 	{ "relay-ports", SERVER, "LOW-HIGH|N", set_relay_ports, "ports of relayed addresses (default 256: 49152-49407)" },
 	{ "external-ip", SERVER, "ADDR,...", set_external_ip, "addresses of relayed traffic when we are behind a NAT" },

@@ -826,6 +826,19 @@ void turn_server_input(struct turn_server *s, const struct turn_flow *flow, stru
 	nb_wipe(q.key, sizeof q.key);
 }
 
+void turn_server_gone(struct turn_server *s, const struct turn_flow *flow)
+{
+	struct turn_alloc *a = turn_alloc_find(s, flow);
+
+	if (a)
+		turn_alloc_free(s, a);
+}
+
+bool turn_server_has(const struct turn_server *s, const struct turn_flow *flow)
+{
+	return turn_alloc_find(s, flow) != NULL;
+}
+
 void turn_server_tick(struct turn_server *s, struct nb_time now)
 {
 	expire_allocations(s, now);

@@ -83,6 +83,10 @@ void turn_server_set_own(struct turn_server *s, const struct nb_addr *own, size_
 /* A datagram from a client. wall is for the expiry in time-limited user names. */
 void turn_server_input(struct turn_server *s, const struct turn_flow *flow, struct nb_bytes in,
 		       struct nb_time now, struct nb_wall wall);
+/* The connection of this flow is over: its allocation goes, too. */
+void turn_server_gone(struct turn_server *s, const struct turn_flow *flow);
+/* Does this flow have an allocation? */
+bool turn_server_has(const struct turn_server *s, const struct turn_flow *flow);
 /* A datagram that arrived on a relayed address. */
 void turn_server_peer_input(struct turn_server *s, struct turn_relay *r, const struct nb_endpoint *peer,
 			    struct nb_bytes data, struct nb_time now);

@@ -72,15 +72,20 @@ int relay_set_number(uint32_t *out, uint32_t min, uint32_t max, const char *text
 	return 0;
 }
 
+static int add(struct nb_endpoint list[RELAY_LISTEN_MAX], size_t *n, const struct nb_endpoint *e)
+{
+	for (size_t i = 0; i < *n; i++)
+		if (nb_endpoint_eq(&list[i], e))
+			return 0;
+	if (*n == RELAY_LISTEN_MAX)
+		return NB_E_FULL;
+	list[(*n)++] = *e;
+	return 0;
+}
+
 static int add_listen(struct relay_config *c, const struct nb_endpoint *e)
 {
-	for (size_t i = 0; i < c->nlisten; i++)
-		if (nb_endpoint_eq(&c->listen[i], e))
-			return 0;
-	if (c->nlisten == RELAY_LISTEN_MAX)
-		return NB_E_FULL;
-	c->listen[c->nlisten++] = *e;
-	return 0;
+	return add(c->listen, &c->nlisten, e);
 }
 
 static int one_port(struct relay_config *c, const char *text)
@@ -94,15 +99,40 @@ static int one_port(struct relay_config *c, const char *text)
 	return add_listen(c, &e);
 }
 
+/* "ADDR:PORT", or ":PORT" for every address. */
+static int read_listen(struct nb_endpoint *e, const char *text)
+{
+	uint32_t port;
+
+	if (text[0] != ':')
+		return nb_endpoint_parse(e, text) || !e->port ? NB_E_CONFIG : 0;
+	if (relay_set_number(&port, 1, 65535, text + 1))
+		return NB_E_CONFIG;
+	*e = (struct nb_endpoint){ .port = (uint16_t)port };
+	return 0;
+}
+
 static int one_listen(struct relay_config *c, const char *text)
 {
 	struct nb_endpoint e;
+	int r = read_listen(&e, text);
 
-	if (text[0] == ':')
-		return one_port(c, text + 1);
-	if (nb_endpoint_parse(&e, text) || !e.port)
-		return NB_E_CONFIG;
-	return add_listen(c, &e);
+	return r ? r : add_listen(c, &e);
+}
+
+static int one_tcp(struct relay_config *c, const char *text)
+{
+	struct nb_endpoint e;
+	int r = read_listen(&e, text);
+
+	return r ? r : add(c->tcp, &c->ntcp, &e);
+}
+
+int relay_set_tcp(struct relay_config *c, const char *text)
+{
+	c->no_tcp = strcmp(text, "off") == 0;
+	c->ntcp = 0;
+	return c->no_tcp ? 0 : each_part(c, text, one_tcp);
 }
 
 int relay_set_listen(struct relay_config *c, const char *text)

@@ -16,6 +16,11 @@
 struct relay_config {
 	struct nb_endpoint listen[RELAY_LISTEN_MAX];	/* UDP; family 0: every address */
 	size_t nlisten;
+	struct nb_endpoint tcp[RELAY_LISTEN_MAX];	/* TCP, and TLS with a certificate; none: where UDP listens */
+	size_t ntcp;
+	bool no_tcp;
+	const char *cert_file, *key_file;		/* for TLS on the TCP ports; NULL: none. Borrowed */
+	bool tls_optional;		/* go on without TLS when they cannot be read */
 	char realm[256];
 	char secret[512];		/* time-limited credentials; "" none */
 	struct {
@@ -41,6 +46,7 @@ bool relay_config_turn(const struct relay_config *c);
 /* Option values. Each adds to or replaces its part of the configuration and returns 0, NB_E_CONFIG (not
  * understood) or NB_E_FULL (too many). Lists are separated by commas. */
 int relay_set_listen(struct relay_config *c, const char *text);		/* "ADDR:PORT,:PORT,[v6]:PORT" */
+int relay_set_tcp(struct relay_config *c, const char *text);		/* the same, or "off" */
 int relay_set_stun_ports(struct relay_config *c, const char *text);	/* "3478,3479": every address */
 int relay_set_ports(struct relay_config *c, const char *text);		/* "50000-50255", or how many: "256" */
 int relay_set_allow(struct relay_config *c, const char *text);		/* "CIDR,CIDR" */

@@ -17,6 +17,7 @@
 #include "os/udp.h"
 #include "run/loop.h"
 #include "run/relay_ws.h"
+#include "run/turn_tcp.h"
 
 #define DGRAM_MAX 2048			/* longer datagrams are dropped: no tunnel packet is that long */
 #define LISTENER_BUFFER (4 << 20)
@@ -48,6 +49,8 @@ struct run_relay {
 	bool running;
 	struct listener listeners[RELAY_LISTEN_MAX];
 	size_t nlisteners;
+	struct run_certs *certs;
+	struct run_turn_tcp *tcp;
 	bool bind4, bind6;		/* the relay address is ours: bind to it, else to any */
 	struct nb_time now, own_at;
 	struct nb_wall wall;
@@ -117,10 +120,12 @@ static void on_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head
 		     struct nb_bytes tail)
 {
 	struct run_relay *r = ctx;
-	struct listener *l = listener_of(r, to);
+	struct listener *l = to->conn ? NULL : listener_of(r, to);
 	struct os_udp_out out = { .to = to->client, .from = to->local.addr, .part = { head, body, tail } };
 	unsigned i;
 
+	if (to->conn)
+		run_turn_tcp_send(r->tcp, to, out.part);
 	if (!l)
 		return;
 	if (!body.n) {
@@ -186,6 +191,39 @@ static void on_client(void *ctx, int events)
 	}
 	flush(r);
 	set_timer(r);
+}
+
+/* ---- Clients on TCP ---- */
+
+static void on_tcp_input(void *ctx, const struct turn_flow *flow, struct nb_bytes in, struct nb_time now)
+{
+	struct run_relay *r = ctx;
+
+	r->now = now;
+	r->wall = os_wall();
+	if (nb_time_diff(now, r->own_at) > OWN_REFRESH)
+		refresh_own(r);
+	turn_server_input(r->server, flow, in, now, r->wall);
+}
+
+static void on_tcp_flush(void *ctx)
+{
+	flush(ctx);
+	set_timer(ctx);
+}
+
+static bool on_tcp_busy(void *ctx, const struct turn_flow *flow)
+{
+	struct run_relay *r = ctx;
+
+	return turn_server_has(r->server, flow);
+}
+
+static void on_tcp_gone(void *ctx, const struct turn_flow *flow)
+{
+	struct run_relay *r = ctx;
+
+	turn_server_gone(r->server, flow);
 }
 
 static void on_peer(void *ctx, int events)
@@ -317,6 +355,48 @@ static int open_listener(struct run_relay *r, const struct nb_endpoint *at)
 	return 0;
 }
 
+static int open_tcp_at(struct run_relay *r, const struct nb_endpoint *at)
+{
+	char text[NB_ADDR_TEXT];
+	int err = run_turn_tcp_listen(r->tcp, at);
+
+	if (!err)
+		return 0;
+	nb_endpoint_format(text, at);
+	nb_error("relay: cannot listen on TCP %s%s: %s: stop the program that uses it, or choose another port with "
+		 "--turn-tcp-listen (off: none)", at->addr.family ? "" : "port ", at->addr.family ? text :
+		 strrchr(text, ':') ? strrchr(text, ':') + 1 : text, os_why());
+	return err;
+}
+
+/* TCP as configured, or where UDP listens. */
+static int open_tcp(struct run_relay *r)
+{
+	struct run_turn_tcp_config tc = { .loop = r->loop, .input = on_tcp_input, .flush = on_tcp_flush, .busy = on_tcp_busy,
+					  .gone = on_tcp_gone, .ctx = r };
+	size_t n = r->cfg.ntcp ? r->cfg.ntcp : r->nlisteners;
+	char why[NBC_TLS_WHY];
+	int err = 0;
+
+	if (r->cfg.no_tcp)
+		return 0;
+	if (r->cfg.cert_file) {
+		err = run_certs_new(&r->certs, r->loop, r->cfg.cert_file, r->cfg.key_file, why);
+		if (err && r->cfg.tls_optional)
+			nb_warn("relay: no TURN over TLS: %s: let the server's user read it", why);
+		else if (err)
+			nb_error("relay: %s", why);
+		if (r->cfg.tls_optional)
+			err = 0;
+	}
+	tc.certs = r->certs;
+	if (err == 0)
+		err = run_turn_tcp_new(&r->tcp, &tc);
+	for (size_t i = 0; err == 0 && i < n; i++)
+		err = open_tcp_at(r, r->cfg.ntcp ? &r->cfg.tcp[i] : &r->listeners[i].at);
+	return err;
+}
+
 static int open_server(struct run_relay *r)
 {
 	static const struct turn_server_ops ops = { on_open, on_close, on_relay, on_reply };
@@ -347,6 +427,12 @@ static void announce(const struct run_relay *r)
 	for (size_t i = 0; i < r->nlisteners; i++) {
 		nb_endpoint_format(at, &r->listeners[i].at);
 		nb_info("relay: STUN%s on UDP %s", relay_config_turn(&r->cfg) ? " and TURN" : "", at);
+	}
+	for (size_t i = 0; r->tcp && run_turn_tcp_endpoint(r->tcp, i).port; i++) {
+		struct nb_endpoint tcp = run_turn_tcp_endpoint(r->tcp, i);
+
+		nb_endpoint_format(at, &tcp);
+		nb_info("relay: the same on TCP%s %s", r->certs ? " and TLS" : "", at);
 	}
 	if (!relay_config_turn(&r->cfg))
 		return;
@@ -414,7 +500,7 @@ static int set_up(struct run_relay *r)
 		err = open_listener(r, &any);
 	for (size_t i = 0; err == 0 && i < r->cfg.nlisten; i++)
 		err = open_listener(r, &r->cfg.listen[i]);
-	return err;
+	return err ? err : open_tcp(r);
 }
 
 static void *run(void *arg)
@@ -491,6 +577,8 @@ void run_relay_stop(struct run_relay *r)
 		report(r);
 	}
 	run_relay_ws_free(r->ws);
+	run_turn_tcp_free(r->tcp);
+	run_certs_free(r->certs);
 	turn_server_free(r->server);
 	for (size_t i = 0; i < r->nlisteners; i++) {
 		run_io_set(&r->listeners[i].io, r->listeners[i].fd, 0);

@@ -1,5 +1,5 @@
 /* run/relay.h - the relay on real sockets, on its own thread so that a flood cannot stall the control plane: UDP
- * listeners, one socket for each relayed address, batches both ways (STUN, TURN); and the connections of the NetBird
+ * and TCP listeners, one socket for each relayed address, batches both ways (STUN, TURN); and the connections of the NetBird
  * relay protocol, which are accepted in another thread. What is decided is in relay/relay.h, relay/hub.h and
  * ice/turn_server.h. Tests: tests/net/test_turn_interop.py, tests/net/test_relay.py */
 #ifndef NB_RUN_RELAY_H
@@ -10,7 +10,7 @@
 
 struct run_relay;
 
-/* Open the listeners (the default is UDP 3478 on every address) and start the thread. cfg is copied.
+/* Open the listeners (the default is UDP and TCP 3478 on every address) and start the thread. cfg is copied.
  * Failures are logged in one line. Returns 0, NB_E_BUSY, NB_E_PERM, NB_E_CONFIG, NB_E_NOMEM, NB_E_SYS. */
 int run_relay_start(struct run_relay **out, const struct relay_config *cfg);
 /* End the thread, close everything. NULL is allowed. */

@@ -58,11 +58,11 @@ struct server {
 	uint8_t seed[16];
 	bool stopping;
 	/* texts that the configurations borrow */
-	char host[HOST_MAX], signal_uri[HOST_MAX + 8], stun_uri[HOST_MAX + 16], turn_uri[HOST_MAX + 40];
+	char host[HOST_MAX], signal_uri[HOST_MAX + 8], stun_uri[HOST_MAX + 16], turn_uri[2][HOST_MAX + 40];
 	unsigned port;			/* of the external URL */
 	bool tls;
 	const char *stuns[1], *relays[1];
-	struct mgmt_turn turns[1];
+	struct mgmt_turn turns[2];	/* over UDP and TCP */
 };
 
 static int complain(const struct server *s, const char *what)
@@ -306,6 +306,13 @@ static void announce_protocol(struct server *s)
 	m->relay_secret = r->auth_secret;
 }
 
+static unsigned tcp_port(const struct server *s)
+{
+	const struct relay_config *r = &s->cfg.relay_config;
+
+	return r->ntcp ? r->tcp[0].port : relay_port(s);
+}
+
 static void announce_relay(struct server *s)
 {
 	struct mgmt_config *m = &s->cfg.mgmt;
@@ -319,10 +326,12 @@ static void announce_relay(struct server *s)
 		m->n_stuns = 1;
 	}
 	if (!m->n_turns && *s->cfg.relay_config.secret) {
-		snprintf(s->turn_uri, sizeof(s->turn_uri), "turn:%s:%u?transport=udp", s->host, relay_port(s));
-		s->turns[0].uri = s->turn_uri;
+		for (int tcp = 0; tcp < (s->cfg.relay_config.no_tcp ? 1 : 2); tcp++) {
+			snprintf(s->turn_uri[tcp], sizeof(s->turn_uri[tcp]), "turn:%s:%u?transport=%s", s->host,
+				 tcp ? tcp_port(s) : relay_port(s), tcp ? "tcp" : "udp");
+			s->turns[m->n_turns++].uri = s->turn_uri[tcp];
+		}
 		m->turns = s->turns;
-		m->n_turns = 1;
 		m->turn_secret = s->cfg.relay_config.secret;
 	}
 }
@@ -560,6 +569,9 @@ static int serve(struct server *s)
 	if (s->cfg.signal && start_signal(s))
 		return 1;
 	s->cfg.relay_config.no_udp = !s->cfg.relay;
+	s->cfg.relay_config.cert_file = s->cfg.cert_file;
+	s->cfg.relay_config.key_file = s->cfg.key_file;
+	s->cfg.relay_config.tls_optional = true;	/* privileges are gone by now */
 	if ((s->cfg.relay || s->cfg.relay_protocol) && run_relay_start(&s->relay, &s->cfg.relay_config))
 		return complain(s, "the relay did not start: see the line above, or choose other ports with --turn-listen");
 	for (size_t i = 0; i < s->n_listeners; i++) {

@@ -22,6 +22,7 @@ NESTBOX = OUT / "nestbox"
 TURN_PEER = OUT / os.environ.get("NB_TARGET", platform.machine()) / "test/net/turn_peer"
 S, C, P = "nbturn-s", "nbturn-c", "nbturn-p"
 SECRET = "vector-turn-secret"
+CERTS = HERE / "../vectors/tls"
 
 
 def run(command):
@@ -205,6 +206,78 @@ def test_coturn_client(relay, echo, args):
     relay()
     sent, received, lost = uclient(*args, "10.82.0.1")
     assert sent >= 40 and received == sent and lost == 0
+
+
+@pytest.mark.parametrize("args", [
+    pytest.param((*STATIC, *TO_PEER), id="channels"),
+    pytest.param((*STATIC, *TO_PEER, "-s"), id="indications"),
+    pytest.param((*STATIC, *TO_PEER, "-l", 1399), id="odd-length"),
+    pytest.param((*STATIC, "-y"), id="client-to-client"),
+])
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+def test_coturn_client_over_tcp(relay, echo, args, tls):
+    relay("--tls-cert-file", CERTS / "ec.pem", "--tls-key-file", CERTS / "ec.key")
+    sent, received, lost = uclient("-t", *(["-S"] if tls else []), "-p", 3478, *args, "10.82.0.1")
+    assert sent >= 40 and received == sent and lost == 0
+
+
+TCP_TALK = """
+import socket, sys, time
+s = socket.create_connection(("10.82.0.1", 3478))
+s.settimeout(float(sys.argv[1]))
+s.sendall(bytes.fromhex(sys.argv[2]))
+began = time.monotonic()
+try:
+    while d := s.recv(4096):
+        print(d.hex(), flush=True)
+    print("closed", round(time.monotonic() - began, 1), flush=True)
+except TimeoutError:
+    print("open", flush=True)
+except ConnectionResetError:
+    print("reset", flush=True)
+"""
+BINDING = "000100002112a442" + "00" * 12
+
+
+def tcp_talk(hexes, timeout=2):
+    command = inside(C, "python3", "-c", TCP_TALK, timeout, hexes)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout + 10).stdout.split("\n")[:-1]
+
+
+def test_stun_over_tcp(relay):
+    relay()
+    answer, end = tcp_talk(BINDING)
+    assert answer.startswith("0101") and end == "open"
+    two, end = tcp_talk(BINDING * 2)
+    assert two.count("0101000c2112a442") == 2 or end == "open"
+    assert tcp_talk(b"\xffGET / HTTP/1.1\r\n\r\n".hex())[-1].split()[0] in ("closed", "reset")
+
+
+def test_idle_tcp_connections_are_closed(relay):
+    """Without an allocation, after half a minute."""
+    relay()
+    answer, end = tcp_talk(BINDING, timeout=40)
+    assert end.startswith("closed") and 29 < float(end.split()[1]) < 36
+
+
+def test_tcp_can_be_off_or_elsewhere(relay):
+    def tcp_ports():
+        out = subprocess.run(inside(S, "ss", "-Hltn"), capture_output=True, text=True).stdout
+        return {line.split()[3].rsplit(":", 1)[1] for line in out.splitlines()}
+    p = relay("--turn-tcp-listen", "off")
+    assert tcp_ports() == set()
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(5) == 0
+    relay("--turn-tcp-listen", "10.82.0.1:5349,:3479")
+    assert tcp_ports() == {"5349", "3479"}
+
+
+def test_allocation_ends_with_its_connection(relay, echo, talkers):
+    """The only relay port is free again when the TCP client has left, whatever its lifetime was."""
+    relay("--relay-ports", "52000-52001")
+    for _ in range(3):
+        sent, received, _ = uclient("-t", "-n", 1, "-m", 1, *STATIC, *TO_PEER, "-c", "10.82.0.1")
+        assert received == sent
 
 
 def test_coturn_client_over_ipv6(relay, echo):

@@ -15,11 +15,12 @@ from lab import NESTBOX, SERVER_IP, URL, Agent, Lab, wait_for
 # Which program plays which part: n nestbox, s stock; `one`: the combined server.
 SERVERS = {
     "one": {"one": "n", "paths": ["direct"]},
-    "ours": {"mgmt": "n", "signal": "n", "relay": "n", "paths": ["direct", "turn", "relay"]},
+    "ours": {"mgmt": "n", "signal": "n", "relay": "n", "paths": ["direct", "turn", "tcp", "relay"]},
     "stock": {"one": "s", "paths": ["direct", "relay"]},
     "stockmgmt": {"mgmt": "s", "signal": "n", "relay": "n", "paths": ["direct", "turn", "relay"]},
     "ourmgmt": {"mgmt": "n", "signal": "s", "relay": "s", "paths": ["direct", "relay"]},
 }
+# tcp: UDP is blocked altogether, TURN over TCP is what is left; nestbox clients do not have that.
 CLIENTS = ["stock-stock", "stock-ours", "ours-ours"]
 SECRET = "bWl4LXNlY3JldC1taXgtc2VjcmV0LW1peC1zZWNyZXQ="
 STORE_KEY = "bmVzdGJveC1taXgtc3RvcmUta2V5LTMyLWJ5dGVzISE="
@@ -97,10 +98,11 @@ class Mix(Lab):
 
     def config_json(self):
         relay = {"Addresses": [f"rel://{SERVER_IP}:33080"], "CredentialsTTL": "24h", "Secret": SECRET}
-        turn = [{"Proto": "udp", "URI": f"turn:{SERVER_IP}:3478", "Username": "self", "Password": "x"}]
+        proto = "tcp" if self.path == "tcp" else "udp"
+        turn = [{"Proto": proto, "URI": f"turn:{SERVER_IP}:3478?transport={proto}", "Username": "self", "Password": "x"}]
         conf = {
             "Stuns": [{"Proto": "udp", "URI": f"stun:{SERVER_IP}:3478", "Username": "", "Password": ""}],
-            "TURNConfig": {"Turns": turn if self.path == "turn" else [], "CredentialsTTL": "12h", "Secret": SECRET,
+            "TURNConfig": {"Turns": turn if self.path in ("turn", "tcp") else [], "CredentialsTTL": "12h", "Secret": SECRET,
                            "TimeBasedCredentials": True},
             "Signal": {"Proto": "http", "URI": f"{SERVER_IP}:10000", "Username": "", "Password": ""},
             "Datadir": str(self.dir / "srv"), "DataStoreEncryptionKey": STORE_KEY, "StoreConfig": {"Engine": "sqlite"},
@@ -133,7 +135,7 @@ class Mix(Lab):
         if part == "signal":
             return [*self.program(kind, ["signal"], "netbird-signal"), "run", "--port", "10000", "--metrics-port", "9091",
                     "--log-file", "console", "--log-level", self.level]
-        if kind == "n" and self.path == "turn":
+        if kind == "n" and self.path in ("turn", "tcp"):
             return [NESTBOX, "relay", "--turn-listen", f"{SERVER_IP}:3478", "--turn-secret", SECRET]
         args = ["--enable-stun", "--stun-ports", "3478", "--log-level", self.level]
         if kind == "s" or self.path == "relay":
@@ -175,10 +177,11 @@ class Mix(Lab):
         return c
 
     def block(self):
+        udp = "meta l4proto udp oifname eth0 drop;" if self.path == "tcp" else ""
         for a, b in (("alpha", "bravo"), ("bravo", "alpha")):
             rules = (f"table inet mix {{\n"
                      f"chain in {{ type filter hook input priority -300; ip saddr {IPS[b]} drop; ip6 saddr fe80::/10 udp dport != 546 drop; }}\n"
-                     f"chain out {{ type filter hook output priority -300; ip daddr {IPS[b]} drop; }}\n"
+                     f"chain out {{ type filter hook output priority -300; ip daddr {IPS[b]} drop; {udp} }}\n"
                      f"}}\n")
             self.exec(a, "nft", "-f", "-", input=rules)
 
@@ -262,7 +265,7 @@ def delete(mix):
 
 
 def look(mix, row, kinds):
-    want = {"direct": "P2P", "turn": "TURN", "relay": "Relay"}[mix.path]
+    want = {"direct": "P2P", "turn": "TURN", "tcp": "TURN", "relay": "Relay"}[mix.path]
     a, b = (mix.client(n, k) for n, k in zip(IPS, kinds))
     if mix.path != "direct":
         mix.block()
@@ -316,7 +319,8 @@ def rows(stock):
         need = {{"mgmt": "netbird-mgmt", "signal": "netbird-signal", "relay": "netbird-relay", "one": "netbird-server"}[part]
                 for part, kind in s.items() if kind == "s"}
         if all((stock / n).exists() for n in need):
-            out += [f"{name}/{path}/{pair}" for path in s["paths"] for pair in CLIENTS]
+            out += [f"{name}/{path}/{pair}" for path in s["paths"] for pair in CLIENTS
+                    if path != "tcp" or pair == "stock-stock"]
     return out
 
 

@@ -212,12 +212,18 @@ def test_coturn_client(relay, echo, args):
     pytest.param((*STATIC, *TO_PEER), id="channels"),
     pytest.param((*STATIC, *TO_PEER, "-s"), id="indications"),
     pytest.param((*STATIC, *TO_PEER, "-l", 1399), id="odd-length"),
-    pytest.param((*STATIC, "-y"), id="client-to-client"),
 ])
 @pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
 def test_coturn_client_over_tcp(relay, echo, args, tls):
     relay("--tls-cert-file", CERTS / "ec.pem", "--tls-key-file", CERTS / "ec.key")
     sent, received, lost = uclient("-t", *(["-S"] if tls else []), "-p", 3478, *args, "10.82.0.1")
+    assert sent >= 40 and received == sent and lost == 0
+
+
+def test_coturn_clients_over_tcp(relay):
+    """Not over TLS: there uclient loses some by itself, with coturn's server as well."""
+    relay()
+    sent, received, lost = uclient("-t", *STATIC, "-y", "10.82.0.1")
     assert sent >= 40 and received == sent and lost == 0
 
 

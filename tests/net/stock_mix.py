@@ -14,7 +14,7 @@ from lab import NESTBOX, SERVER_IP, URL, Agent, Lab, wait_for
 
 # Which program plays which part: n nestbox, s stock; `one`: the combined server.
 SERVERS = {
-    "one": {"one": "n", "paths": ["direct"]},
+    "one": {"one": "n", "paths": ["direct", "relay"]},
     "ours": {"mgmt": "n", "signal": "n", "relay": "n", "paths": ["direct", "turn", "tcp", "relay"]},
     "stock": {"one": "s", "paths": ["direct", "relay"]},
     "stockmgmt": {"mgmt": "s", "signal": "n", "relay": "n", "paths": ["direct", "turn", "relay"]},

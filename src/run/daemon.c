@@ -269,24 +269,43 @@ static void conn_closed(void *ctx, const char *why)
 	free(c);
 }
 
+/* Everybody may connect, so others must not be able to keep root out: the oldest of theirs goes. */
+static bool make_room(struct service *s, const struct client_caller *who)
+{
+	if (s->n_conns < CONNS_MAX)
+		return true;
+	nb_list_each(n, &s->conns) {
+		struct conn *c = nb_container(n, struct conn, node);
+
+		if (who->known && who->uid == 0 && c->who.uid != 0) {
+			run_stream_close_now(c->stream, "its place was needed");
+			return true;
+		}
+	}
+	return false;
+}
+
 static void accept_one(struct service *s, int fd)
 {
 	struct run_stream_config sc = { .loop = s->loop, .fd = fd };
-	struct conn *c = s->n_conns < CONNS_MAX ? calloc(1, sizeof *c) : NULL;
+	struct client_caller who = { 0 };
 	struct grpc_config gc;
+	struct conn *c;
 	struct run_h2 *h;
 	gid_t gid;
 	uid_t uid;
 	pid_t pid;
 
+	if (s->unix_socket && os_unix_peer(fd, &uid, &gid, &pid) == 0)
+		who = (struct client_caller){ true, (uint32_t)uid };
+	c = make_room(s, &who) ? calloc(1, sizeof *c) : NULL;
 	if (!c || run_stream_new(&c->stream, &sc, NULL, NULL)) {
 		free(c);
 		os_close(&fd);
 		return;
 	}
 	c->s = s;
-	if (s->unix_socket && os_unix_peer(fd, &uid, &gid, &pid) == 0)
-		c->who = (struct client_caller){ true, (uint32_t)uid };
+	c->who = who;
 	grpc_config_default(&gc);
 	gc.services = client_daemon_service(s->d);
 	gc.n_services = 1;

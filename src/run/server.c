@@ -10,6 +10,7 @@
 #include "os/file.h"
 #include "os/priv.h"
 #include "os/socket.h"
+#include "os/udp.h"
 #include "run/certs.h"
 #include "run/listen.h"
 #include "run/loop.h"
@@ -521,6 +522,7 @@ static void on_hup(void *arg, int signum)
 static int begin(struct server *s, const struct run_server_config *cfg)
 {
 	s->cfg = *cfg;
+	os_raise_descriptors();
 	if (nbc_init() || run_loop_new(&s->loop))
 		return complain(s, "cannot start the event loop");
 	run_timer_init(&s->timer, s->loop, on_timer, s);

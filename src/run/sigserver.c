@@ -11,6 +11,7 @@
 #include "os/clock.h"
 #include "os/priv.h"
 #include "os/socket.h"
+#include "os/udp.h"
 #include "run/listen.h"
 #include "signal/signal.h"
 
@@ -171,6 +172,7 @@ static int prepare(struct sigserver *s)
 	uint8_t seed[16];
 	int r = nbc_init();
 
+	os_raise_descriptors();
 	if (!r)
 		r = run_loop_new(&s->loop);
 	if (r)

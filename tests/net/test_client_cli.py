@@ -210,6 +210,37 @@ def test_ordinary_user(agent):
     agent.attempt("up", "-m", "http://127.0.0.1:1", env=env, user=65534)
 
 
+def test_others_cannot_keep_root_out(agent):
+    """The control socket is open to everybody, but a user who holds all its places holds none against root."""
+    agent.start()
+    os.chmod(agent.dir, 0o755)
+    for parent in agent.dir.parents[:3]:
+        if str(parent).startswith("/tmp/"):
+            os.chmod(parent, 0o755)
+    hold = ("import os, socket, sys, time\n"
+            "os.setuid(65534)\n"
+            "held = []\n"
+            "for i in range(100):\n"
+            "    s = socket.socket(socket.AF_UNIX)\n"
+            "    s.connect(sys.argv[1])\n"
+            "    held.append(s)\n"
+            "    time.sleep(0.005)\n"
+            "print('held', flush=True)\n"
+            "time.sleep(60)\n")
+    other = subprocess.Popen([sys.executable, "-c", hold, str(agent.sock)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        assert agent.run("status", "--check", "live", env={"HOME": "/nonexistent"}, user=65534).returncode == 1
+        begin = time.time()
+        for _ in range(3):
+            assert agent.run("status", "--check", "live").returncode == 0
+        assert time.time() - begin < 2
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+
 def test_grpcio_calls_us(agent, pb):
     agent.start()
     r = agent.call(pb, "Status", pb.StatusRequest(getFullPeerStatus=True), pb.StatusResponse)

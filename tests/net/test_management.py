@@ -485,6 +485,31 @@ def test_root_is_given_up(tmp_path):
     assert {p.stat().st_uid for p in Path(other).iterdir()} == {65534}
 
 
+@pytest.mark.parametrize("words", [["server", "--relay-ports", "4"], ["signal", "run"]])
+def test_many_descriptors(tmp_path, words):
+    """The limit a shell gives is 1024, as a rule: too few for a thousand agents."""
+    port = free_port()
+    own = ["--port", port] if words[0] == "signal" else ["--data-dir", tmp_path / "d", "--listen", f"127.0.0.1:{port}"]
+    if words[0] == "server":
+        own += ["--turn-listen", f"127.0.0.1:{free_udp_port()}"]
+    with open(tmp_path / "log", "ab") as log:
+        p = subprocess.Popen(["prlimit", "--nofile=256:4096", NESTBOX, *words, *map(str, own)], stderr=log, stdout=log)
+    try:
+        end = time.monotonic() + 10
+        while True:
+            assert p.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        limits = Path(f"/proc/{p.pid}/limits").read_text()
+        assert re.search(r"^Max open files\s+4096", limits, re.M), limits
+    finally:
+        p.terminate()
+        p.wait(10)
+
+
 def test_certificates_of_root_are_renewed(tmp_path):
     """Key and directory for root alone, as ACME clients leave them: a server that gave up root still sees new ones."""
     os.chmod(tmp_path, 0o755)

@@ -230,7 +230,6 @@ def test_others_cannot_keep_root_out(agent):
     other = subprocess.Popen([sys.executable, "-c", hold, str(agent.sock)], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "held\n"
-        assert agent.run("status", "--check", "live", env={"HOME": "/nonexistent"}, user=65534).returncode == 1
         begin = time.time()
         for _ in range(3):
             assert agent.run("status", "--check", "live").returncode == 0

@@ -35,6 +35,8 @@ static int error_of(int err)
 	case ENODEV:
 	case ESRCH:
 	case ENOENT:
+	case ENETUNREACH:
+	case EHOSTUNREACH:
 	case EADDRNOTAVAIL: return NB_E_NOTFOUND;
 	case EEXIST: return NB_E_EXISTS;
 	}
@@ -395,6 +397,36 @@ static unsigned subject(const struct nlmsghdr *h)
 		return oif && RTA_PAYLOAD(oif) == 4 ? *(const uint32_t *)RTA_DATA(oif) : 0;
 	}
 	return 0;
+}
+
+static void note_way(void *ctx, const struct nlmsghdr *h)
+{
+	const struct rtmsg *m = NLMSG_DATA(h);
+	struct os_route *r = ctx;
+
+	if (h->nlmsg_type != RTM_NEWROUTE || h->nlmsg_len < NLMSG_LENGTH(sizeof *m) || m->rtm_type != RTN_UNICAST)
+		return;
+	r->index = subject(h);
+	r->gateway = read_addr(find_attr(h, sizeof *m, RTA_GATEWAY));
+	r->source = read_addr(find_attr(h, sizeof *m, RTA_PREFSRC));
+	if (r->gateway.family == 6 && nb_addr_is_link_local(&r->gateway))
+		r->gateway.scope = r->index;
+}
+
+int os_route_get(struct os_route *out, const struct nb_addr *dst, uint32_t mark)
+{
+	struct request r;
+	struct rtmsg *m = begin(&r, RTM_GETROUTE, 0, sizeof *m);
+	int err;
+
+	memset(out, 0, sizeof *out);
+	m->rtm_family = dst->family == 4 ? AF_INET : AF_INET6;
+	m->rtm_dst_len = dst->family == 4 ? 32 : 128;
+	attr(&r, RTA_DST, dst->ip, addr_bytes(dst));
+	if (mark)
+		attr_u32(&r, RTA_MARK, mark);
+	err = transact(&r, note_way, out);
+	return err ? err : out->index ? 0 : NB_E_NOTFOUND;
 }
 
 bool os_netlink_drain(int fd, unsigned ignore_index)

@@ -1,5 +1,5 @@
 /* netlink.h - the few rtnetlink requests the agent makes: bring a link up, give it addresses and
- * routes, list interface addresses, hear about changes. Each request waits for the kernel's answer.
+ * routes, list interface addresses, look a route up, hear about changes. Each request waits for the kernel's answer.
  * Needs CAP_NET_ADMIN except for listing. Source: rtnetlink(7). Tests: tests/net/test_os_netlink.py
  * through the agent. */
 #ifndef NB_OS_NETLINK_H
@@ -43,6 +43,14 @@ struct os_default_route {
 	struct nb_addr gateway;		/* family 0: on the link itself */
 };
 int os_default_routes(struct os_default_route *v4, struct os_default_route *v6);
+/* How the system would reach an address. */
+struct os_route {
+	struct nb_addr gateway;		/* family 0: on the link; link-local ones have their scope */
+	struct nb_addr source;		/* our address on the way; family 0 when the kernel does not say */
+	unsigned index;			/* outgoing interface */
+};
+/* Ask the kernel which way packets with this mark (0: none) to dst take. Returns 0, NB_E_NOTFOUND (no way), NB_E_SYS. */
+int os_route_get(struct os_route *out, const struct nb_addr *dst, uint32_t mark);
 
 /* A descriptor that becomes readable when links, addresses or routes change; nonblocking, the caller
  * closes it. Negative NB_E_SYS on failure. */

@@ -139,7 +139,7 @@ static int bound_socket(int *fd, const struct nb_endpoint *at, int type, const s
 	*fd = socket(sa.sa.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (*fd < 0)
 		return os_fail(errno);
-	if (type == SOCK_STREAM)
+	if (type == SOCK_STREAM || (opt && opt->shared))
 		setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (sa.sa.sa_family == AF_INET6)
 		setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, nb_addr_is_unspecified(&at->addr) ? &off : &on,

@@ -27,6 +27,7 @@ struct nb_endpoint os_endpoint_from(const struct sockaddr *sa);
 struct os_sockopt {
 	uint32_t mark;		/* SO_MARK (needs CAP_NET_ADMIN) */
 	const char *device;	/* SO_BINDTODEVICE */
+	bool shared;		/* SO_REUSEADDR for a UDP port that other programs listen at, too */
 };
 
 /* Listen on an address. [::] takes IPv4 too; with family 0 the same, or 0.0.0.0 on machines without

@@ -23,6 +23,7 @@
 #define HANDSHAKE_FIRST_MS 30000
 #define HANDSHAKE_AGAIN_MS 210000
 #define QUEUE_MAX 64
+#define MAPPED_BONUS 1000		/* a port mapping's priority is that much above srflx (spec 1.6) */
 
 /* What waits for client_conn_event(); signal messages are filled in when they are taken. */
 struct queued {
@@ -383,6 +384,35 @@ static struct ice_agent *new_agent(struct client_conn *c, const struct client_si
 	return a;
 }
 
+/* The first reflexive address that STUN has found. */
+static bool reflexive(const struct session *s, struct nb_addr *out)
+{
+	for (unsigned i = 0; i < s->nannounce; i++) {
+		const struct ice_candidate *own = &s->announce[i];
+
+		if (own->type != ICE_SRFLX || own->at.addr.family != 4)
+			continue;
+		*out = own->at.addr;
+		return true;
+	}
+	return false;
+}
+
+/* What the gateway forwards to us is one more reflexive candidate, to be preferred to STUN's: it lets in whom
+ * we have not sent to. */
+static void offer_mapping(struct client_conn *c, struct nb_time now)
+{
+	const struct client_network *net = c->cfg.net;
+	struct ice_candidate cand = { .type = ICE_SRFLX, .at = net->mapped, .priority = ice_priority(ICE_SRFLX) + MAPPED_BONUS };
+
+	if (!net->mapped.port)
+		return;
+	if (nb_addr_is_unspecified(&cand.at.addr) && !reflexive(c->session, &cand.at.addr))
+		return;
+	cand.related = (struct nb_endpoint){ { .family = cand.at.addr.family }, net->port };
+	ice_add_local(c->session->agent, &cand, now);
+}
+
 /* Our side's candidates as the network is now; what the agent has already is no news to it. */
 static void offer_network(struct client_conn *c, struct nb_time now)
 {
@@ -394,6 +424,7 @@ static void offer_network(struct client_conn *c, struct nb_time now)
 		ice_host_candidate(&cand, &net->hosts[i], net->port);
 		ice_add_local(s->agent, &cand, now);
 	}
+	offer_mapping(c, now);
 	for (size_t i = 0; i < net->nstun; i++)
 		ice_add_stun_server(s->agent, &net->stun[i], net->port, now);
 	for (size_t i = 0; s->turn && i < net->nrelayed; i++) {
@@ -550,6 +581,8 @@ static void agent_event(struct client_conn *c, const struct ice_event *ev, struc
 	switch (ev->type) {
 	case ICE_EV_CANDIDATE:
 		announce(s, &ev->candidate);
+		if (ev->candidate.type == ICE_SRFLX)
+			offer_mapping(c, now);
 		break;
 	case ICE_EV_CONNECTED:
 		gain_path(c, &ev->pair, now);

@@ -49,6 +49,8 @@ struct client_network {
 	size_t nstun;
 	struct nb_endpoint relayed[4];		/* TURN allocations: address of via i + 1; family 0 while absent */
 	size_t nrelayed;
+	struct nb_endpoint mapped;		/* where the gateway forwards to our port; port 0: no mapping; address
+						 * 0.0.0.0: not known, taken from STUN */
 	char relay_url[CLIENT_RELAY_URL_MAX];	/* our home relay when connected, else "" */
 	struct nb_addr relay_ip;
 	const char *version;			/* NB_COMPAT */
@@ -132,7 +134,7 @@ struct nb_time client_conn_deadline(const struct client_conn *c);
 
 /* The signal stream (or management) came back after a loss: re-offer at once unless connected. */
 void client_conn_signal_ready(struct client_conn *c, struct nb_time now);
-/* client_network changed. Not hard: a TURN allocation, STUN server or relay appeared: a running agent takes the new
+/* client_network changed. Not hard: a TURN allocation, STUN server, relay or port mapping appeared: a running agent takes the new
  * candidates in. hard: interface addresses changed, or (same addresses) the default route: a session that used an
  * address which is gone starts anew at once, as does every session after a route change; where addresses were only
  * added, or lost in a family the path does not use, the session stays. A direct path is kept meanwhile, and WireGuard

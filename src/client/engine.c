@@ -386,6 +386,12 @@ void client_engine_hosts(struct client_engine *e, const struct nb_addr *hosts, s
 	network_changed(e, hard, now);
 }
 
+void client_engine_mapped(struct client_engine *e, const struct nb_endpoint *external, struct nb_time now)
+{
+	e->net.mapped = *external;
+	network_changed(e, false, now);
+}
+
 void client_engine_dgram(struct client_engine *e, const struct nb_endpoint *from, const struct nb_endpoint *to,
 			 struct nb_bytes data, struct nb_time now)
 {

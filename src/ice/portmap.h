@@ -20,6 +20,7 @@
 #include "base/time.h"
 
 #define ICE_PORTMAP_PORT 5351		/* of the gateway */
+#define ICE_PORTMAP_HEAR_PORT 5350	/* ours: the gateway announces to 224.0.0.1 that it has restarted */
 #define ICE_PORTMAP_DGRAM_MAX 64	/* room that ice_portmap_output() wants; ours are 60 bytes at most */
 #define ICE_PORTMAP_INPUT_MAX 1100	/* no answer is longer (RFC 6887 7) */
 #define ICE_PORTMAP_LIFETIME_S 7200	/* what we ask for */

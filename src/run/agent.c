@@ -18,6 +18,7 @@
 #include "os/socket.h"
 #include "os/tun.h"
 #include "run/grpc_dial.h"
+#include "run/portmap.h"
 #include "run/sysinfo.h"
 #include "run/trust.h"
 #include "run/tunnel.h"
@@ -81,6 +82,7 @@ struct run_agent {
 	struct nb_addr hosts[ICE_LOCAL_MAX];
 	size_t nhosts;
 	struct os_default_route routes[2];	/* IPv4, IPv6 */
+	struct run_portmap *portmap;	/* NULL when switched off */
 	struct lookup lookups[LOOKUPS_MAX];
 	bool connected;			/* CLIENT_ENGINE_CONNECTED was said */
 	/* status */
@@ -545,6 +547,16 @@ static void on_settled(void *ctx, struct nb_time now)
 	a->settle_by = NB_TIME_NEVER;
 	if (a->engine)
 		refresh_hosts(a, now);
+	if (a->portmap)
+		run_portmap_refresh(a->portmap);
+	schedule(a);
+}
+
+static void on_mapped(void *ctx, const struct nb_endpoint *external)
+{
+	struct run_agent *a = ctx;
+
+	client_engine_mapped(a->engine, external, os_now());
 	schedule(a);
 }
 
@@ -559,6 +571,8 @@ static void stop_up(struct run_agent *a)
 	if (a->monitor >= 0)
 		close(a->monitor);
 	a->monitor = -1;
+	run_portmap_free(a->portmap);
+	a->portmap = NULL;
 	for (size_t i = 0; i < LOOKUPS_MAX; i++) {
 		run_resolve_cancel(a->lookups[i].running);
 		a->lookups[i].running = NULL;
@@ -703,6 +717,17 @@ static bool env_true(const char *name)
 	return v && (!strcmp(v, "true") || !strcmp(v, "1") || !strcmp(v, "TRUE") || !strcmp(v, "True"));
 }
 
+/* Without it the agent has what STUN and TURN give. */
+static void start_portmap(struct run_agent *a, const struct client_engine_config *engine)
+{
+	struct run_portmap_config cfg = { .loop = a->cfg.loop, .port = engine->port, .mark = FWMARK, .mapped = on_mapped, .ctx = a };
+
+	if (env_true("NB_DISABLE_NAT_MAPPER") || engine->force_relay || engine->relay_only)
+		return;
+	if (run_portmap_new(&a->portmap, &cfg))
+		nb_warn("no memory for port mapping");
+}
+
 /* The first Login of an `up`: build everything that needs its answer. */
 static void start_up(struct run_agent *a, const Management__LoginResponse *r)
 {
@@ -736,6 +761,7 @@ static void start_up(struct run_agent *a, const Management__LoginResponse *r)
 	if (a->monitor >= 0)
 		run_io_set(&a->monitor_io, a->monitor, RUN_READ);
 	refresh_hosts(a, os_now());
+	start_portmap(a, &cfg);
 	err = start_signal(a, r->netbirdconfig->signal);
 	if (err)
 		give_up(a, CLIENT_ENGINE_FAILED, "management gave no usable signal address");

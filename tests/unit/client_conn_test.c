@@ -768,6 +768,109 @@ static void turn_candidates(void **state)
 	end();
 }
 
+/* ---- Port mapping ---- */
+
+#define MAPPED_PRIORITY "1694499815"	/* srflx + 1000 */
+
+/* The next candidate signalled that is reflexive. */
+static bool next_srflx(void)
+{
+	while (next_signal(CLIENT_SIGNAL_CANDIDATE)) {
+		if (strstr(ev.signal.candidate, "typ srflx"))
+			return true;
+	}
+	return false;
+}
+
+static void expect_srflx(const char *priority_and_address)
+{
+	char line[200];
+
+	snprintf(line, sizeof line, " 1 udp %s typ srflx raddr 0.0.0.0 rport 51820 ufrag ", priority_and_address);
+	assert_true(next_srflx());
+	if (!strstr(ev.signal.candidate, line) || !strstr(ev.signal.candidate, " cid "))
+		fail_msg("%s", ev.signal.candidate);
+}
+
+/* What a STUN server says about us. */
+static void reflect(const struct nb_endpoint *mapped)
+{
+	struct nb_dgram in;
+	uint8_t b_mem[256];
+	struct stun_msg m;
+	struct stun_enc e;
+	struct nb_buf b;
+
+	while (client_conn_output(c, &out, &via, now)) {
+		if (!nb_endpoint_eq(&out.to, &net.stun[0]))
+			continue;
+		assert_int_equal(stun_decode(&m, nb_bytes(out.p, out.n)), 0);
+		nb_buf_fixed(&b, b_mem, sizeof b_mem);
+		e = stun_begin(&b, STUN_SUCCESS, STUN_BINDING, stun_txid(&m));
+		stun_put_xor_addr(&e, STUN_A_XOR_MAPPED_ADDRESS, mapped);
+		assert_int_equal(stun_end(&e), 0);
+		in = (struct nb_dgram){ .from = out.to, .p = b.p, .n = b.n };
+		assert_int_equal(client_conn_input(c, &in, 0, now), 0);
+		return;
+	}
+	fail();
+}
+
+static void a_mapping_is_signalled(void **state)
+{
+	(void)state;
+	begin(true);
+	net.mapped = (struct nb_endpoint){ nb_addr4(0xc6336409), 40001 };
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	expect_srflx(MAPPED_PRIORITY " 198.51.100.9 40001");
+	assert_false(next_srflx());
+	client_conn_network_changed(c, false, now);
+	assert_false(next_srflx());		/* once */
+	/* another port */
+	net.mapped.port = 40002;
+	client_conn_network_changed(c, false, now);
+	expect_srflx(MAPPED_PRIORITY " 198.51.100.9 40002");
+	end();
+}
+
+static void a_late_mapping_is_signalled_to_a_connected_peer(void **state)
+{
+	struct client_conn_status st;
+
+	(void)state;
+	begin(true);
+	connect_peer();
+	flush();
+	net.mapped = (struct nb_endpoint){ nb_addr4(0xc6336409), 40001 };
+	client_conn_network_changed(c, false, now);
+	expect_srflx(MAPPED_PRIORITY " 198.51.100.9 40001");
+	client_conn_status(c, &st);
+	assert_true(st.connected);
+	/* Gone again: nothing can be taken back, nothing is said. */
+	memset(&net.mapped, 0, sizeof net.mapped);
+	client_conn_network_changed(c, false, now);
+	assert_false(next(-1));
+	end();
+}
+
+static void a_mapping_without_address_takes_that_of_stun(void **state)
+{
+	struct nb_endpoint seen = { nb_addr4(0xc6336409), 7777 };
+
+	(void)state;
+	begin(true);
+	net.stun[0] = (struct nb_endpoint){ nb_addr4(0xcb007132), 3478 };
+	net.nstun = 1;
+	net.mapped = (struct nb_endpoint){ nb_addr4(0), 40001 };
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_false(next_srflx());
+	reflect(&seen);
+	expect_srflx("1694498815 198.51.100.9 7777");
+	expect_srflx(MAPPED_PRIORITY " 198.51.100.9 40001");
+	assert_false(next_srflx());
+	end();
+}
+
 /* An allocation that comes late is signalled, and gets its permissions. */
 static void late_allocation(void **state)
 {
@@ -827,6 +930,8 @@ int main(void)
 		cmocka_unit_test(new_session_keeps_the_path),
 		cmocka_unit_test(roamed_peer_is_kept),
 		cmocka_unit_test(restarted_peer_resets), cmocka_unit_test(address_changes),
+		cmocka_unit_test(a_mapping_is_signalled), cmocka_unit_test(a_late_mapping_is_signalled_to_a_connected_peer),
+		cmocka_unit_test(a_mapping_without_address_takes_that_of_stun),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
 	};
 

@@ -692,6 +692,29 @@ static void an_offer_is_answered_with_candidates(void **state)
 	teardown(w);
 }
 
+static void a_mapping_reaches_every_session(void **state)
+{
+	struct world *w = setup();
+	struct client_signal_msg m = { .type = CLIENT_SIGNAL_OFFER, .ufrag = "abcdefghijklmnop", .has_session = true,
+				       .pwd = "abcdefghijklmnopabcdefghijklmnop", .version = "0.77.1" };
+	struct nb_endpoint mapped = { nb_addr4(0xcb007109), 40001 };
+	uint8_t key[NB_KEY_LEN];
+	unsigned before;
+
+	(void)state;
+	sync(w, make_map(1, 1, 2));
+	for (unsigned i = 1; i <= 2; i++) {
+		key_of(key, i);
+		client_engine_signal(w->e, key, &m, w->now);
+	}
+	before = w->candidates;
+	client_engine_mapped(w->e, &mapped, w->now);
+	assert_int_equal(w->candidates, before + 2);
+	client_engine_mapped(w->e, &mapped, w->now);
+	assert_int_equal(w->candidates, before + 2);
+	teardown(w);
+}
+
 static void status_shows_peers_in_order(void **state)
 {
 	Daemon__FullStatus s = DAEMON__FULL_STATUS__INIT;
@@ -956,6 +979,7 @@ int main(void)
 		cmocka_unit_test(unusable_servers_do_no_harm),
 		cmocka_unit_test(strangers_and_our_own_overlay_are_ignored),
 		cmocka_unit_test(an_offer_is_answered_with_candidates),
+		cmocka_unit_test(a_mapping_reaches_every_session),
 		cmocka_unit_test(status_shows_peers_in_order),
 		cmocka_unit_test(rules_become_a_table),
 		cmocka_unit_test(rules_change_only_when_they_do),

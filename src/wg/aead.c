@@ -44,6 +44,10 @@ static const struct {
 } kernels[] = {
 #if defined(__x86_64__)
 	{ &wg_aead_avx512, wg_avx512_usable },
+	{ &wg_aead_avx2, wg_avx2_usable },
+	{ &wg_aead_ssse3, wg_ssse3_usable },
+#elif defined(__aarch64__) && defined(__ARM_NEON) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	{ &wg_aead_neon, NULL },
 #endif
 	{ &library, NULL },
 	{ &wg_aead_portable, NULL },

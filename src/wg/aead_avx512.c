@@ -2,18 +2,27 @@
  * ChaCha20: sixteen blocks at once, one per lane; the lanes are filled with blocks of as many messages
  * as are there, so that short packets use the width, too. Poly1305: eight blocks at once in radix 2^44
  * (eight accumulators times r^8, at the end times r^8 .. r^1). Chosen by aead.c when the processor can. */
-#include "wg/aead_int.h"
-
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 
-#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512ifma,bmi2")))
 #define LANES 16
-#define GROUP 64		/* messages worked on together */
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512ifma,bmi2")))
+#define VEC __m512i
+#define V_ADD(a, b) _mm512_add_epi32(a, b)
+#define V_XOR(a, b) _mm512_xor_si512(a, b)
+#define V_ROL16(a) _mm512_rol_epi32(a, 16)
+#define V_ROL12(a) _mm512_rol_epi32(a, 12)
+#define V_ROL8(a) _mm512_rol_epi32(a, 8)
+#define V_ROL7(a) _mm512_rol_epi32(a, 7)
+#define V_SET(w) _mm512_set1_epi32((int)(w))
+#define V_LOAD(p) _mm512_loadu_si512(p)
+#define PAIRS 4
+#include "wg/aead_lanes.h"
+
 #define WIDE_MIN 384		/* bytes from which the wide Poly1305 pays */
-#define M44 0xfffffffffffULL
-#define M42 0x3ffffffffffULL
+#define M44 WG_M44
+#define M42 WG_M42
 
 bool wg_avx512_usable(void)
 {
@@ -24,30 +33,6 @@ bool wg_avx512_usable(void)
 }
 
 /* --- ChaCha20 --- */
-
-/* What each lane computes, and where it goes. */
-struct lanes {
-	uint32_t block[LANES], lo[LANES], hi[LANES] __attribute__((aligned(64)));
-	struct wg_aead_op *op[LANES];
-	unsigned n;
-};
-
-#define ADD(a, b) a = _mm512_add_epi32(a, b)
-#define ROT(d, a, r) d = _mm512_rol_epi32(_mm512_xor_si512(d, a), r)
-/* Four quarter rounds side by side: enough independent work for every port. */
-#define STEP(a0, b0, d0, a1, b1, d1, a2, b2, d2, a3, b3, d3, r) \
-	ADD(x[a0], x[b0]); ADD(x[a1], x[b1]); ADD(x[a2], x[b2]); ADD(x[a3], x[b3]); \
-	ROT(x[d0], x[a0], r); ROT(x[d1], x[a1], r); ROT(x[d2], x[a2], r); ROT(x[d3], x[a3], r)
-#define COLUMNS \
-	STEP(0, 4, 12, 1, 5, 13, 2, 6, 14, 3, 7, 15, 16); \
-	STEP(8, 12, 4, 9, 13, 5, 10, 14, 6, 11, 15, 7, 12); \
-	STEP(0, 4, 12, 1, 5, 13, 2, 6, 14, 3, 7, 15, 8); \
-	STEP(8, 12, 4, 9, 13, 5, 10, 14, 6, 11, 15, 7, 7)
-#define DIAGONALS \
-	STEP(0, 5, 15, 1, 6, 12, 2, 7, 13, 3, 4, 14, 16); \
-	STEP(10, 15, 5, 11, 12, 6, 8, 13, 7, 9, 14, 4, 12); \
-	STEP(0, 5, 15, 1, 6, 12, 2, 7, 13, 3, 4, 14, 8); \
-	STEP(10, 15, 5, 11, 12, 6, 8, 13, 7, 9, 14, 4, 7)
 
 /* Rows of words become rows of blocks: a 16 x 16 transposition. */
 TARGET static inline __attribute__((always_inline)) void transpose(__m512i x[16])
@@ -78,79 +63,32 @@ TARGET static inline __attribute__((always_inline)) void transpose(__m512i x[16]
 	}
 }
 
-/* The key stream block of every lane. All lanes have the same key. */
-TARGET static inline __attribute__((always_inline)) void chacha(__m512i x[16], const uint8_t *key, const struct lanes *l)
-{
-	static const uint32_t sigma[4] = { 0x61707865, 0x3320646e, 0x79622d32, 0x6b206574 };
-	__m512i n, lo, hi;
-
-	n = _mm512_loadu_si512(l->block);
-	lo = _mm512_loadu_si512(l->lo);
-	hi = _mm512_loadu_si512(l->hi);
-#pragma GCC unroll 4
-	for (int i = 0; i < 4; i++)
-		x[i] = _mm512_set1_epi32((int)sigma[i]);
-#pragma GCC unroll 8
-	for (int i = 0; i < 8; i++)
-		x[4 + i] = _mm512_set1_epi32((int)nb_get_le32(key + 4 * i));
-	x[12] = n;
-	x[13] = _mm512_setzero_si512();
-	x[14] = lo;
-	x[15] = hi;
-	for (int r = 0; r < 10; r++) {
-		COLUMNS;
-		DIAGONALS;
-	}
-#pragma GCC unroll 4
-	for (int i = 0; i < 4; i++)
-		ADD(x[i], _mm512_set1_epi32((int)sigma[i]));
-#pragma GCC unroll 8
-	for (int i = 0; i < 8; i++)
-		ADD(x[4 + i], _mm512_set1_epi32((int)nb_get_le32(key + 4 * i)));
-	ADD(x[12], n);
-	ADD(x[14], lo);
-	ADD(x[15], hi);
-	transpose(x);
-}
-
-static inline void add_lane(struct lanes *l, struct wg_aead_op *op, uint32_t block)
-{
-	l->block[l->n] = block;
-	l->lo[l->n] = (uint32_t)op->counter;
-	l->hi[l->n] = (uint32_t)(op->counter >> 32);
-	l->op[l->n++] = op;
-}
-
-/* Key stream onto block b (from 1) of a message. */
-TARGET static inline void apply(struct wg_aead_op *op, uint32_t b, __m512i ks)
-{
-	size_t at = (size_t)(b - 1) * CHACHA_BLOCK, left = op->n - at;
-	__mmask64 mask = left >= CHACHA_BLOCK ? ~(__mmask64)0 : ((__mmask64)1 << left) - 1;
-
-	_mm512_mask_storeu_epi8(op->p + at, mask, _mm512_xor_si512(ks, _mm512_maskz_loadu_epi8(mask, op->p + at)));
-}
-
-/* Compute the lanes collected. Block 0 of a message is its Poly1305 key: pk[op - base]. */
-TARGET static void flush(struct lanes *l, const uint8_t *key, struct wg_aead_op *base, uint8_t pk[][32])
+TARGET static void flush(struct lanes *l, const uint8_t *key, struct wg_aead_op *base, uint8_t pk[][32],
+			 uint8_t ks[LANES][CHACHA_BLOCK])
 {
 	__m512i x[16];
 
-	/* Idle lanes compute something that nobody sees. */
-	for (unsigned i = l->n; i < LANES; i++)
-		l->block[i] = l->lo[i] = l->hi[i] = 0;
+	idle_lanes(l);
 	chacha(x, key, l);
+	transpose(x);
 	for (unsigned i = 0; i < l->n; i++) {
-		if (l->block[i])
-			apply(l->op[i], l->block[i], x[i]);
-		else
+		size_t n;
+		uint8_t *p;
+		__mmask64 mask;
+
+		if (!l->block[i]) {
 			_mm256_storeu_si256((__m256i *)(void *)pk[l->op[i] - base], _mm512_castsi512_si256(x[i]));
+			continue;
+		}
+		if (ks) {
+			_mm512_storeu_si512(ks[i], x[i]);
+			continue;
+		}
+		p = block_at(l->op[i], l->block[i], &n);
+		mask = ~(__mmask64)0 >> (CHACHA_BLOCK - n);
+		_mm512_mask_storeu_epi8(p, mask, _mm512_xor_si512(x[i], _mm512_maskz_loadu_epi8(mask, p)));
 	}
 	l->n = 0;
-}
-
-static inline uint32_t data_blocks(const struct wg_aead_op *op)
-{
-	return (uint32_t)((op->n + CHACHA_BLOCK - 1) / CHACHA_BLOCK);
 }
 
 /* --- Poly1305 --- */
@@ -209,25 +147,6 @@ TARGET static inline __attribute__((always_inline)) struct wide times(struct wid
 	return h;
 }
 
-/* One product of limbs, for the powers of r. */
-static void multiply(uint64_t out[3], const uint64_t a[3], const uint64_t b[3])
-{
-	typedef unsigned __int128 u128;
-	uint64_t s1 = b[1] * 20, s2 = b[2] * 20, c, h0, h1;
-	u128 d0 = (u128)a[0] * b[0] + (u128)a[1] * s2 + (u128)a[2] * s1;
-	u128 d1 = (u128)a[0] * b[1] + (u128)a[1] * b[0] + (u128)a[2] * s2;
-	u128 d2 = (u128)a[0] * b[2] + (u128)a[1] * b[1] + (u128)a[2] * b[0];
-
-	d1 += (uint64_t)(d0 >> 44);
-	d2 += (uint64_t)(d1 >> 44);
-	c = (uint64_t)(d2 >> 42);
-	h0 = ((uint64_t)d0 & M44) + c * 5;
-	h1 = ((uint64_t)d1 & M44) + (h0 >> 44);
-	out[0] = h0 & M44;
-	out[1] = h1 & M44;
-	out[2] = ((uint64_t)d2 & M42) + (h1 >> 44);
-}
-
 TARGET static inline struct power spread(__m512i r0, __m512i r1, __m512i r2)
 {
 	const __m512i twenty = _mm512_set1_epi64(20);
@@ -243,13 +162,13 @@ TARGET static void poly_wide(struct wg_poly *p, const uint8_t *m, size_t n)
 	struct wide h;
 
 	memcpy(r[1], p->r, sizeof r[1]);
-	multiply(r[2], r[1], r[1]);
-	multiply(r[3], r[2], r[1]);
-	multiply(r[4], r[2], r[2]);
-	multiply(r[5], r[4], r[1]);
-	multiply(r[6], r[4], r[2]);
-	multiply(r[7], r[4], r[3]);
-	multiply(r[8], r[4], r[4]);
+	wg_poly_multiply(r[2], r[1], r[1]);
+	wg_poly_multiply(r[3], r[2], r[1]);
+	wg_poly_multiply(r[4], r[2], r[2]);
+	wg_poly_multiply(r[5], r[4], r[1]);
+	wg_poly_multiply(r[6], r[4], r[2]);
+	wg_poly_multiply(r[7], r[4], r[3]);
+	wg_poly_multiply(r[8], r[4], r[4]);
 #define ROW(k) _mm512_set_epi64((long long)r[1][k], (long long)r[5][k], (long long)r[2][k], (long long)r[6][k], \
 				(long long)r[3][k], (long long)r[7][k], (long long)r[4][k], (long long)r[8][k])
 	ends = spread(ROW(0), ROW(1), ROW(2));
@@ -290,83 +209,6 @@ static void poly(uint8_t tag[WG_TAG], const uint8_t key[32], const uint8_t *m, s
 	wg_poly_blocks(&p, m + wide, whole - wide);
 	wg_poly_finish(&p, m + whole, n - whole, n, tag);
 	nb_wipe(&p, sizeof p);
-}
-
-/* --- messages --- */
-
-/* How many messages from ops on share a key, at most GROUP. */
-static size_t run_of_key(const struct wg_aead_op *ops, size_t count)
-{
-	size_t n = 1;
-
-	while (n < count && n < GROUP && (ops[n].key == ops[0].key || !memcmp(ops[n].key, ops[0].key, 32)))
-		n++;
-	return n;
-}
-
-static void crypt_all(struct wg_aead_op *ops, size_t n, uint32_t first, uint8_t pk[][32])
-{
-	struct lanes l;
-
-	l.n = 0;
-	for (size_t i = 0; i < n; i++) {
-		uint32_t last = data_blocks(&ops[i]);
-
-		if (first && !ops[i].ok)
-			continue;
-		for (uint32_t b = first; b <= last; b++) {
-			add_lane(&l, &ops[i], b);
-			if (l.n == LANES)
-				flush(&l, ops[0].key, ops, pk);
-		}
-	}
-	if (l.n)
-		flush(&l, ops[0].key, ops, pk);
-}
-
-static void keys_all(struct wg_aead_op *ops, size_t n, uint8_t pk[][32])
-{
-	struct lanes l;
-
-	l.n = 0;
-	for (size_t i = 0; i < n; i++) {
-		add_lane(&l, &ops[i], 0);
-		if (l.n == LANES)
-			flush(&l, ops[0].key, ops, pk);
-	}
-	if (l.n)
-		flush(&l, ops[0].key, ops, pk);
-}
-
-static void seal(struct wg_aead_op *ops, size_t count)
-{
-	uint8_t pk[GROUP][32];
-	size_t n;
-
-	for (; count; ops += n, count -= n) {
-		n = run_of_key(ops, count);
-		crypt_all(ops, n, 0, pk);
-		for (size_t i = 0; i < n; i++)
-			poly(ops[i].p + ops[i].n, pk[i], ops[i].p, ops[i].n);
-		nb_wipe(pk, n * 32);
-	}
-}
-
-static void open(struct wg_aead_op *ops, size_t count)
-{
-	uint8_t pk[GROUP][32], tag[WG_TAG];
-	size_t n;
-
-	for (; count; ops += n, count -= n) {
-		n = run_of_key(ops, count);
-		keys_all(ops, n, pk);
-		for (size_t i = 0; i < n; i++) {
-			poly(tag, pk[i], ops[i].p, ops[i].n);
-			ops[i].ok = nb_equal_ct(tag, ops[i].p + ops[i].n, WG_TAG);
-		}
-		crypt_all(ops, n, 1, pk);
-		nb_wipe(pk, n * 32);
-	}
 }
 
 const struct wg_aead wg_aead_avx512 = { "avx512", seal, open };

@@ -30,9 +30,34 @@ void wg_poly_finish(struct wg_poly *p, const uint8_t *rest, size_t n, uint64_t t
 /* The tag of a whole message. */
 void wg_poly_tag(uint8_t tag[WG_TAG], const uint8_t key[32], const uint8_t *m, size_t n);
 
+#ifdef WG_POLY_44
+#define WG_M44 0xfffffffffffULL
+#define WG_M42 0x3ffffffffffULL
+
+/* One product of limbs, for the powers of r the wide kernels need. */
+static inline void wg_poly_multiply(uint64_t out[3], const uint64_t a[3], const uint64_t b[3])
+{
+	typedef unsigned __int128 u128;
+	uint64_t s1 = b[1] * 20, s2 = b[2] * 20, c, h0, h1;
+	u128 d0 = (u128)a[0] * b[0] + (u128)a[1] * s2 + (u128)a[2] * s1;
+	u128 d1 = (u128)a[0] * b[1] + (u128)a[1] * b[0] + (u128)a[2] * s2;
+	u128 d2 = (u128)a[0] * b[2] + (u128)a[1] * b[1] + (u128)a[2] * b[0];
+
+	d1 += (uint64_t)(d0 >> 44);
+	d2 += (uint64_t)(d1 >> 44);
+	c = (uint64_t)(d2 >> 42);
+	h0 = ((uint64_t)d0 & WG_M44) + c * 5;
+	h1 = ((uint64_t)d1 & WG_M44) + (h0 >> 44);
+	out[0] = h0 & WG_M44;
+	out[1] = h1 & WG_M44;
+	out[2] = ((uint64_t)d2 & WG_M42) + (h1 >> 44);
+}
+#endif
+
 /* True when the processor and the system can run it. */
 bool wg_avx512_usable(void);
 bool wg_avx2_usable(void);
-extern const struct wg_aead wg_aead_avx512, wg_aead_avx2, wg_aead_portable;
+bool wg_ssse3_usable(void);
+extern const struct wg_aead wg_aead_avx512, wg_aead_avx2, wg_aead_ssse3, wg_aead_neon, wg_aead_portable;
 
 #endif

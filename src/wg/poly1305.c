@@ -3,8 +3,8 @@
 
 #ifdef WG_POLY_44
 
-#define M44 0xfffffffffffULL
-#define M42 0x3ffffffffffULL
+#define M44 WG_M44
+#define M42 WG_M42
 
 typedef unsigned __int128 u128;
 

@@ -16,6 +16,7 @@
 #include "run/loop.h"
 #include "run/relay.h"
 #include "run/worker.h"
+#include "run/wsproxy.h"
 #include "signal/signal.h"
 #include "store/store.h"
 #include "web/websocket.h"
@@ -45,6 +46,7 @@ struct server {
 	struct run_certs *certs;
 	struct run_listener *listeners[RUN_SERVER_LISTEN_MAX];
 	size_t n_listeners, draining;
+	struct run_wsproxy *wsproxy;
 	struct store *store;
 	struct mgmt *mgmt;
 	struct mgmt_rest *rest;
@@ -157,17 +159,21 @@ static void on_upgrade(void *arg, struct web_call *call)
 
 	if (s->cfg.relay_protocol && nb_bytes_eq_str(call->req.path, RUN_RELAY_PATH))
 		(void)web_ws_accept(call, s);
+	else if ((s->cfg.management && nb_bytes_eq_str(call->req.path, RUN_WSPROXY_MANAGEMENT)) ||
+		 (s->cfg.signal && nb_bytes_eq_str(call->req.path, RUN_WSPROXY_SIGNAL)))
+		run_wsproxy_accept(s->wsproxy, call);
 	else
 		on_web(arg, call);
 }
 
-/* The relay's thread takes it from here. */
 static void on_upgraded(void *arg, void *user, struct run_stream *stream, struct nb_bytes rest, struct nb_time now)
 {
 	struct server *s = arg;
 
-	(void)user, (void)now;
-	run_relay_hand_over(s->relay, s->loop, stream, rest);
+	if (user == s->wsproxy)
+		run_wsproxy_serve(s->wsproxy, stream, rest, now);
+	else	/* the relay's thread takes it from here */
+		run_relay_hand_over(s->relay, s->loop, stream, rest);
 }
 
 static void hash_work(void *arg)
@@ -352,6 +358,8 @@ static int open_listeners(struct server *s)
 	grpc.keepalive_ns = KEEPALIVE_NS;
 	grpc.keepalive_timeout_ns = KEEPALIVE_TIMEOUT_NS;
 	grpc.keepalive_idle = true;
+	if (run_wsproxy_new(&s->wsproxy, s->loop, &grpc))
+		return complain(s, "out of memory");
 	if (s->cfg.cert_file && run_certs_new(&s->certs, s->loop, s->cfg.cert_file, s->cfg.key_file, why))
 		return complain(s, why);
 	for (size_t i = 0; i < (s->cfg.n_listen ? s->cfg.n_listen : 1); i++) {
@@ -505,6 +513,7 @@ static void on_stop(void *arg, int signum)
 		signal_server_stop(s->signal);
 	if (s->mgmt)
 		mgmt_stop(s->mgmt);
+	run_wsproxy_shutdown(s->wsproxy, GRACE_NS);
 	s->draining = s->n_listeners;
 	for (size_t i = 0; i < s->n_listeners; i++)
 		run_listener_shutdown(s->listeners[i], GRACE_NS, on_drained, s);
@@ -540,6 +549,7 @@ static void finish(struct server *s)
 {
 	for (size_t i = 0; i < s->n_listeners; i++)
 		run_listener_free(s->listeners[i]);
+	run_wsproxy_free(s->wsproxy);
 	run_relay_stop(s->relay);
 	run_worker_free(s->worker);
 	mgmt_rest_free(s->rest);

@@ -13,6 +13,7 @@
 #include "os/socket.h"
 #include "os/udp.h"
 #include "run/listen.h"
+#include "run/wsproxy.h"
 #include "signal/signal.h"
 
 #define LISTENERS 3
@@ -33,6 +34,7 @@ struct sigserver {
 	struct grpc_budget budget;
 	struct run_listener *listeners[LISTENERS];
 	size_t n_listeners, drained;
+	struct run_wsproxy *wsproxy;
 	struct run_timer tick;
 	bool stopping;
 };
@@ -80,9 +82,32 @@ static int add_listener(struct sigserver *s, const struct run_listener_config *l
 	return 0;
 }
 
+static void on_request(void *arg, struct web_call *call)
+{
+	(void)arg;
+	web_respond_text(call, 404, "404 page not found\n");
+}
+
+static void on_upgrade(void *arg, struct web_call *call)
+{
+	struct sigserver *s = arg;
+
+	if (nb_bytes_eq_str(call->req.path, RUN_WSPROXY_SIGNAL))
+		run_wsproxy_accept(s->wsproxy, call);
+	else
+		on_request(arg, call);
+}
+
+static void on_upgraded(void *arg, void *user, struct run_stream *stream, struct nb_bytes rest, struct nb_time now)
+{
+	(void)arg;
+	run_wsproxy_serve(user, stream, rest, now);
+}
+
 static int listen_signal(struct sigserver *s, struct nb_endpoint at, const char *what)
 {
-	struct run_listener_config lc = { .loop = s->loop, .at = at, .certs = s->certs };
+	struct web_handler web = { .request = on_request, .upgrade = on_upgrade, .arg = s, .max_body = 1024 };
+	struct run_listener_config lc = { .loop = s->loop, .at = at, .certs = s->certs, .web = &web, .upgraded = on_upgraded };
 	struct grpc_config grpc;
 
 	grpc_config_default(&grpc);
@@ -95,6 +120,8 @@ static int listen_signal(struct sigserver *s, struct nb_endpoint at, const char 
 	grpc.budget = &s->budget;
 	grpc.keepalive_ns = 30 * NB_SEC;
 	lc.grpc = &grpc;
+	if (!s->wsproxy && run_wsproxy_new(&s->wsproxy, s->loop, &grpc))
+		return NB_E_NOMEM;
 	return add_listener(s, &lc, what);
 }
 
@@ -153,6 +180,7 @@ static void on_stop(void *ctx, int signum)
 	s->stopping = true;
 	nb_info("signal: stopping");
 	signal_server_stop(s->core);
+	run_wsproxy_shutdown(s->wsproxy, SHUTDOWN_NS);
 	for (size_t i = 0; i < s->n_listeners; i++)
 		run_listener_shutdown(s->listeners[i], SHUTDOWN_NS, on_drained, s);
 }
@@ -225,6 +253,7 @@ int run_sigserver_main(const struct run_sigserver_config *cfg)
 		r = serve(&s);
 	for (size_t i = 0; i < s.n_listeners; i++)
 		run_listener_free(s.listeners[i]);
+	run_wsproxy_free(s.wsproxy);
 	run_certs_free(s.certs);
 	signal_server_free(s.core);
 	run_loop_free(s.loop);

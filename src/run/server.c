@@ -427,6 +427,11 @@ static int open_store(struct server *s, bool serving)
 	}
 	if (drop_privileges(s, serving))
 		return 1;
+	if (s->cfg.user && access(s->cfg.data_dir, W_OK | X_OK)) {
+		fprintf(stderr, "%s: %s may not write in the data directory %s: chown -R %s %s, or leave out --user\n", s->cfg.name,
+			s->cfg.user, s->cfg.data_dir, s->cfg.user, s->cfg.data_dir);
+		return 1;
+	}
 	if (serving) {
 		sc.wake = store_wake;
 		sc.wake_arg = s;

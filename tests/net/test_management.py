@@ -483,6 +483,10 @@ def test_root_is_given_up(tmp_path):
     subprocess.run([NESTBOX, "server", "setup", "--user", "nobody", "--data-dir", other, "--email", "a@b.c",
                     "--name", "A"], env={**os.environ, "NB_PASSWORD": PASSWORD}, check=True, capture_output=True)
     assert {p.stat().st_uid for p in Path(other).iterdir()} == {65534}
+    # one of root's is not written in, and the way out is named
+    refused = subprocess.run([NESTBOX, "server", "setup", "--user", "nobody", "--data-dir", tmp_path, "--email", "a@b.c",
+                              "--name", "A"], env={**os.environ, "NB_PASSWORD": PASSWORD}, capture_output=True, text=True)
+    assert refused.returncode == 1 and f"chown -R nobody {tmp_path}" in refused.stderr
 
 
 @pytest.mark.parametrize("words", [["server", "--relay-ports", "4"], ["signal", "run"]])

@@ -13,8 +13,14 @@
 #define OFFER_AGAIN_MS 800		/* first OFFER after a loss; doubles */
 #define OFFER_CAP_MIN_MS 30000		/* where doubling ends, random per peer */
 #define OFFER_CAP_MAX_MS 45000
+#define OFFER_CAP_LOST_MS 8000		/* the same for five minutes after a path was lost */
+#define LOST_LATELY_MS 300000
 #define RESPONDER_WAIT_MS 5000		/* the controlling side's handshake comes first */
 #define PUNCH_WAIT_MS 1000
+#define IDLE_MS 25000			/* between checks of an idle path with one of ours; what NATs bear */
+#define IDLE_MIN_MS 10000		/* where that was too rare, down to this */
+#define ACCEPT_SRFLX_MS 200		/* with one of ours, which loses nothing when a better pair comes later */
+#define ACCEPT_PRFLX_MS 300
 #define PUNCH_PORT 51820		/* when the peer did not name its port */
 #define EARLY_MS 10000
 #define ROAMED_MS 10000			/* WireGuard heard the peer elsewhere: so long that says something */
@@ -78,6 +84,8 @@ struct client_conn {
 	struct nb_time loose_until;	/* the path has no session any more: no longer than this */
 	struct nb_time roamed;		/* WireGuard heard the peer from elsewhere; 0 for never */
 	struct nb_time changed;
+	unsigned idle_ms;		/* of the next session */
+	struct nb_time active;		/* data passed, as far as we know */
 	struct nb_time endpoint_at;	/* responder: set the endpoint ourselves */
 	struct nb_time punch_at;
 	struct nb_time watch_at;
@@ -143,6 +151,7 @@ static void describe(const struct client_conn *c, struct client_signal_msg *m)
 		memcpy(m->session, c->session_id, sizeof m->session);
 		m->has_session = true;
 	}
+	m->rare_checks = true;
 	m->wg_port = net->port;
 	copy_text(m->version, sizeof m->version, net->version);
 	copy_text(m->relay_url, sizeof m->relay_url, net->relay_url);
@@ -199,11 +208,21 @@ static int64_t random_between(struct client_conn *c, int64_t low, int64_t high)
 	return low + (int64_t)(r % (uint64_t)(high - low + 1));
 }
 
+/* A path that was lost lately is likely to come back; a peer that never had one is likely to be off. */
+static int64_t offer_cap(const struct client_conn *c, struct nb_time now)
+{
+	bool lost = c->path == CLIENT_PATH_NONE && c->pair.remote.at.addr.family;
+
+	return lost && nb_time_diff(now, c->changed) < LOST_LATELY_MS * NB_MS ? OFFER_CAP_LOST_MS : c->offer_cap_ms;
+}
+
 /* The next OFFER after ms, ten percent more or less, and then twice as long. */
 static void schedule_offer(struct client_conn *c, int64_t ms, struct nb_time now)
 {
+	int64_t cap = offer_cap(c, now);
+
 	c->offer_at = nb_time_add_ms(now, random_between(c, ms - ms / 10, ms + ms / 10));
-	c->offer_ms = ms * 2 < c->offer_cap_ms ? ms * 2 : c->offer_cap_ms;
+	c->offer_ms = ms * 2 < cap ? ms * 2 : cap;
 }
 
 /* Has the peer's agent been heard? If not, our ANSWER may be lost: an OFFER with the same session does
@@ -366,6 +385,11 @@ static struct ice_agent *new_agent(struct client_conn *c, const struct client_si
 	struct ice_config cfg;
 
 	ice_config_default(&cfg);
+	if (m->rare_checks) {
+		cfg.idle_ms = c->idle_ms;
+		cfg.accept_srflx_ms = ACCEPT_SRFLX_MS;
+		cfg.accept_prflx_ms = ACCEPT_PRFLX_MS;
+	}
 	set_timers(&cfg, c->cfg.net);
 	cfg.local_ufrag = c->ufrag;
 	cfg.local_pwd = c->pwd;
@@ -568,6 +592,9 @@ static void announce(struct session *s, const struct ice_candidate *cand)
 /* ICE hears nothing. If WireGuard does, from another address, the peer has moved and not said so yet. */
 static void session_died(struct client_conn *c, struct nb_time now)
 {
+	/* Died while nobody used it: perhaps a NAT has forgotten us between two checks. */
+	if (c->path != CLIENT_PATH_NONE && nb_time_diff(now, c->active) > 2 * ICE_ACTIVE_MS * NB_MS && c->idle_ms > IDLE_MIN_MS)
+		c->idle_ms = c->idle_ms / 2 > IDLE_MIN_MS ? c->idle_ms / 2 : IDLE_MIN_MS;
 	if (heard_lately(c, now))
 		loosen(c, now);
 	else
@@ -670,7 +697,8 @@ struct client_conn *client_conn_new(const struct client_conn_config *cfg, struct
 		return NULL;
 	c->cfg = *cfg;
 	c->controller = strcmp(cfg->self_key, cfg->peer_key) > 0;
-	c->now = c->changed = now;
+	c->now = c->changed = c->active = now;
+	c->idle_ms = IDLE_MS;
 	c->offer_at = c->early_until = NB_TIME_NEVER;
 	c->offer_cap_ms = random_between(c, OFFER_CAP_MIN_MS, OFFER_CAP_MAX_MS);
 	stop_path_timers(c);
@@ -816,6 +844,13 @@ void client_conn_handshake(struct client_conn *c, struct nb_time now)
 {
 	c->now = now;
 	c->handshake = now;
+}
+
+void client_conn_active(struct client_conn *c, struct nb_time now)
+{
+	c->now = c->active = now;
+	if (c->session)
+		ice_active(c->session->agent, now);
 }
 
 void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, struct nb_time now)

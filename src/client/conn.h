@@ -35,6 +35,7 @@ struct client_signal_msg {
 	char version[32];
 	char relay_url[CLIENT_RELAY_URL_MAX];	/* "" when the sender is on no relay */
 	struct nb_addr relay_ip;		/* family 0 when absent */
+	bool rare_checks;			/* one of ours, which knows ice_config.idle_ms */
 	/* CANDIDATE */
 	char candidate[ICE_CANDIDATE_TEXT];
 };
@@ -144,6 +145,8 @@ void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_tim
  * 3 min 30 s after the last, closes the path). */
 void client_conn_handshake(struct client_conn *c, struct nb_time now);
 
+/* Data passes between us and the peer: the path must be watched closely. */
+void client_conn_active(struct client_conn *c, struct nb_time now);
 /* WireGuard heard the peer from this address and sends there now. */
 void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, struct nb_time now);
 

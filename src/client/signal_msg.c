@@ -37,6 +37,7 @@ static int read_offer(struct client_signal_msg *out, const Signalexchange__Body 
 	}
 	if (b->wglistenport <= 65535)
 		out->wg_port = (uint16_t)b->wglistenport;
+	out->rare_checks = b->nestbox && b->nestbox->rare_checks;
 	if (b->netbirdversion)
 		snprintf(out->version, sizeof out->version, "%s", b->netbirdversion);
 	if (b->relayserveraddress && strlen(b->relayserveraddress) < sizeof out->relay_url)
@@ -88,6 +89,11 @@ void client_signal_to_body(Signalexchange__Body *b, struct client_signal_hold *h
 	b->netbirdversion = (char *)(uintptr_t)m->version;
 	b->has_wglistenport = m->wg_port != 0;
 	b->wglistenport = m->wg_port;
+	if (m->rare_checks) {
+		nestbox__peer_features__init(&hold->features);
+		hold->features.has_rare_checks = hold->features.rare_checks = true;
+		b->nestbox = &hold->features;
+	}
 	if (m->relay_url[0])
 		b->relayserveraddress = (char *)(uintptr_t)m->relay_url;
 	if (m->has_session) {

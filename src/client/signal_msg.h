@@ -12,6 +12,7 @@ int client_signal_from_body(struct client_signal_msg *out, const Signalexchange_
 /* Fill in a Body that points into m and hold, which must outlive it. */
 struct client_signal_hold {
 	Signalexchange__RosenpassConfig rosenpass;
+	Nestbox__PeerFeatures features;
 	char payload[ICE_UFRAG_MAX + ICE_PWD_MAX + 2];
 };
 void client_signal_to_body(Signalexchange__Body *body, struct client_signal_hold *hold, const struct client_signal_msg *m);

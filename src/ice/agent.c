@@ -435,6 +435,38 @@ int ice_add_remote(struct ice_agent *a, const struct ice_candidate *c, struct nb
 
 /* ---- Selection ---- */
 
+/* Nobody needs the path now, and the other side knows the rules: one check in a long while keeps NATs open. */
+static bool is_quiet(const struct ice_agent *a, struct nb_time now)
+{
+	return a->cfg.idle_ms && nb_time_due(a->active_until, now);
+}
+
+static int64_t idle_wait_ms(const struct ice_agent *a)
+{
+	return a->cfg.idle_ms + (a->controlling ? 0 : ICE_IDLE_GRACE_MS);
+}
+
+static void begin_active(struct ice_agent *a, struct nb_time now)
+{
+	if (is_quiet(a, now))
+		a->active_since = now;
+	a->active_until = nb_time_add_ms(now, ICE_ACTIVE_MS);
+}
+
+void ice_active(struct ice_agent *a, struct nb_time now)
+{
+	struct nb_time soon = nb_time_add_ms(now, a->cfg.keepalive_ms / 2);
+	bool quiet = is_quiet(a, now);
+
+	if (!a->cfg.idle_ms)
+		return;
+	begin_active(a, now);
+	if (a->selected >= 0 && quiet)
+		a->pairs[a->selected].next = now;
+	else if (a->selected >= 0 && nb_time_before(soon, a->pairs[a->selected].next))
+		a->pairs[a->selected].next = soon;
+}
+
 void ice_select(struct ice_agent *a, struct ice_pair *p, struct nb_time now)
 {
 	int at = (int)(p - a->pairs);
@@ -446,6 +478,7 @@ void ice_select(struct ice_agent *a, struct ice_pair *p, struct nb_time now)
 	a->nominating = -1;
 	a->state = ICE_CONNECTED;
 	a->answered = p->heard = now;
+	begin_active(a, now);
 	for (unsigned i = 0; i < a->npairs; i++) {
 		if (!a->pairs[i].nominated)
 			a->pairs[i].next = NB_TIME_NEVER;
@@ -457,6 +490,8 @@ void ice_select(struct ice_agent *a, struct ice_pair *p, struct nb_time now)
 void ice_pair_heard(struct ice_agent *a, struct ice_pair *p, struct nb_time now)
 {
 	p->heard = now;
+	if (p - a->pairs == a->selected && is_quiet(a, now))
+		p->next = nb_time_add_ms(now, idle_wait_ms(a));
 	if (p - a->pairs != a->selected || a->state != ICE_DISCONNECTED)
 		return;
 	a->state = ICE_CONNECTED;
@@ -565,6 +600,24 @@ static void disconnect(struct ice_agent *a)
 	ice_push_event(a, ICE_EV_DISCONNECTED);
 }
 
+/* When silence on the selected pair is too long, and when consent ends (RFC 7675). While nobody needs the path
+ * both wait for the rare checks; data that starts to flow gets the usual time from then on. */
+static struct nb_time silence_deadline(const struct ice_agent *a, struct nb_time heard)
+{
+	struct nb_time silence = nb_time_add_ms(heard, a->cfg.disconnected_ms), active, idle;
+	struct nb_time consent = nb_time_add_ms(a->answered, ICE_CONSENT_MS);
+
+	if (!a->cfg.idle_ms)
+		return nb_time_min(silence, consent);
+	active = nb_time_add_ms(a->active_since, a->cfg.disconnected_ms);
+	if (nb_time_before(silence, active))
+		silence = active;
+	if (!nb_time_before(a->active_until, silence))
+		return silence;
+	idle = nb_time_add_ms(heard, a->cfg.idle_ms + ICE_IDLE_GRACE_MS + a->cfg.disconnected_ms);
+	return nb_time_before(idle, silence) ? silence : idle;
+}
+
 static struct nb_time state_deadline(const struct ice_agent *a)
 {
 	unsigned both = a->cfg.disconnected_ms + a->cfg.failed_ms;
@@ -574,10 +627,9 @@ static struct nb_time state_deadline(const struct ice_agent *a)
 	case ICE_CHECKING:
 		return nb_time_add_ms(a->started, both);
 	case ICE_CONNECTED:
-		return nb_time_min(nb_time_add_ms(p->heard, a->cfg.disconnected_ms),
-				   nb_time_add_ms(a->answered, ICE_CONSENT_MS));
+		return silence_deadline(a, p->heard);
 	case ICE_DISCONNECTED:
-		return nb_time_add_ms(p->heard, both);
+		return nb_time_add_ms(silence_deadline(a, p->heard), a->cfg.failed_ms);
 	default:
 		return NB_TIME_NEVER;
 	}

@@ -81,7 +81,8 @@ int ice_write_check(struct ice_agent *a, struct ice_pair *p, struct nb_dgram *ou
 	nb_buf_fixed(&b, out->p, out->cap);
 	e = stun_begin(&b, STUN_REQUEST, STUN_BINDING, txid);
 	stun_put_str(&e, STUN_A_USERNAME, username);
-	if (q->nominating)
+	/* After a long pause the check may come from a new mapping of our NAT: the other side shall follow. */
+	if (q->nominating || (a->cfg.idle_ms && a->controlling && p - a->pairs == a->selected))
 		stun_put_flag(&e, ICE_A_USE_CANDIDATE);
 	stun_put_u64(&e, a->controlling ? ICE_A_CONTROLLING : ICE_A_CONTROLLED, a->tie_breaker);
 	stun_put_u32(&e, ICE_A_PRIORITY, a->locals[p->label].c.priority);

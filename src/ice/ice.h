@@ -111,6 +111,9 @@ struct ice_config {
 	unsigned accept_srflx_ms;	/* acceptance waits of the controlling side: 500, 1000, 2000 */
 	unsigned accept_prflx_ms;
 	unsigned accept_relay_ms;
+	unsigned idle_ms;		/* 0: never rare. Else, while ice_active() is not called, the controlling
+					 * side's checks of the selected pair are that far apart and the other
+					 * side only answers: both must do it, stock cannot */
 	unsigned gather_ms;		/* give up on a STUN server: 5000 */
 };
 
@@ -180,6 +183,9 @@ int ice_input(struct ice_agent *a, const struct nb_dgram *in, unsigned via, stru
 int ice_output(struct ice_agent *a, struct nb_dgram *out, unsigned *via, struct nb_time now);
 /* The next event; call until it returns 0, after inputs and outputs. */
 int ice_event(struct ice_agent *a, struct ice_event *ev);
+/* Data passes: check often for the next ICE_ACTIVE_MS. */
+#define ICE_ACTIVE_MS 10000
+void ice_active(struct ice_agent *a, struct nb_time now);
 /* When to call ice_output() again; a time that has passed when something waits. */
 struct nb_time ice_deadline(const struct ice_agent *a);
 

@@ -16,6 +16,7 @@
 #define ICE_PENDING_MS 4000	/* later answers are not ours any more */
 #define ICE_TRIGGER_MS 50	/* at least this between checks that the other side provokes */
 #define ICE_CONSENT_MS 30000	/* RFC 7675 5.1: no answer for this long ends the consent */
+#define ICE_IDLE_GRACE_MS 3000	/* the controlled side leaves idle checks to the other one, this much longer */
 #define ICE_PAIR_ID_MAX (2 * ICE_CID_MAX + 1)
 
 enum ice_pair_state {
@@ -83,6 +84,7 @@ struct ice_agent {
 	enum ice_state state;
 	struct nb_time started;
 	struct nb_time pace;		/* no check before this */
+	struct nb_time active_since, active_until;	/* with idle_ms only */
 	struct nb_time answered;	/* last success response on the selected pair */
 	int selected;			/* pair index, -1 none */
 	int nominating;			/* controlling: pair being nominated, -1 none */

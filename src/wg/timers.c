@@ -231,14 +231,25 @@ void wg_timers_stop(struct wg_peer *p)
 	p->another_keepalive = p->rearm_keepalive = p->forced = false;
 }
 
+/* Whoever watches the path must look closely while somebody needs it. */
+static void tell_active(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
+{
+	if (p->active_told.ns && nb_time_diff(now, p->active_told) < WG_ACTIVE_GAP)
+		return;
+	p->active_told = now;
+	wg_raise(d, p, WG_EV_ACTIVE);
+}
+
 void wg_timers_data_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
+	tell_active(d, p, now);
 	if (!pending(p, WG_T_NEW_HANDSHAKE))
 		set(d, p, WG_T_NEW_HANDSHAKE, nb_time_add(now, WG_KEEPALIVE_TIMEOUT + WG_REKEY_TIMEOUT + jitter(d)));
 }
 
 void wg_timers_data_received(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
+	tell_active(d, p, now);
 	if (!pending(p, WG_T_KEEPALIVE))
 		set(d, p, WG_T_KEEPALIVE, nb_time_add(now, WG_KEEPALIVE_TIMEOUT));
 	else

@@ -168,6 +168,7 @@ enum wg_event_kind {
 	WG_EV_ROAMED,		/* an authenticated packet moved the endpoint */
 	WG_EV_GAVE_UP,		/* no answer within 90 s: waiting packets were dropped */
 	WG_EV_WANTED,		/* a packet waits for a peer without endpoint (told at most once per second) */
+	WG_EV_ACTIVE,		/* data is sent or received (told at most every 4 s) */
 	WG_EV_TAI,		/* persist `tai` now: it is ahead of every stamp used for the next hour */
 };
 struct wg_event {

@@ -59,6 +59,7 @@ enum wg_msg_type { WG_MSG_INITIATION = 1, WG_MSG_RESPONSE, WG_MSG_COOKIE, WG_MSG
 #define WG_RATE_PER_SEC 20
 #define WG_RATE_BURST 5
 #define WG_WANTED_GAP (1 * NB_SEC)
+#define WG_ACTIVE_GAP (4 * NB_SEC)
 #define WG_PEER_STAGED_MAX 64	/* packets of one peer waiting for its handshake; the oldest goes */
 #define WG_TAI_AHEAD (3600 * NB_SEC)
 
@@ -307,7 +308,7 @@ struct wg_peer {
 	uint8_t last_tai[WG_TAI];	/* of the newest initiation consumed */
 	uint8_t last_ephemeral[32];	/* of the same */
 	bool twin_consumed;		/* it was the second with this stamp */
-	struct nb_time last_consumed, last_sent_handshake, last_wanted;
+	struct nb_time last_consumed, last_sent_handshake, last_wanted, active_told;
 	bool ever_consumed, ever_sent_handshake, ever_wanted;
 	struct wg_cookie_jar jar;
 

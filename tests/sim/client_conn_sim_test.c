@@ -26,8 +26,9 @@ struct node {
 	unsigned ep_via;
 	struct nb_time rekey;
 	struct nb_time tunnel_up;	/* a handshake was completed and the endpoint is still there */
-	unsigned offers, answers, candidates, resets, lost, handshakes, punched;
+	unsigned offers, answers, candidates, resets, lost, handshakes, punched, sent;
 	bool first_was_candidate;
+	bool stock;			/* knows nothing of rare checks */
 };
 
 struct world {
@@ -39,6 +40,7 @@ struct world {
 	struct turn_relay *relays[8];
 	bool wg_dead;			/* no handshake gets through */
 	bool signal_down;
+	bool busy;			/* data passes all the time */
 };
 
 static const char *const keys[] = {
@@ -216,6 +218,7 @@ static void send_via(struct world *w, int i, unsigned via, const struct nb_endpo
 	uint8_t mem[SIM_DGRAM];
 	int got;
 
+	n->sent++;
 	if (!via || !n->turn) {
 		sim_send(&w->sim, (unsigned)i, via, to, p, len, w->now);
 		return;
@@ -270,14 +273,16 @@ static void tunnel_input(struct world *w, int i, const struct sim_packet *p)
 static void on_send(struct world *w, int i, const struct client_signal_msg *m)
 {
 	struct node *n = &w->node[i];
+	struct client_signal_msg sent = *m;
 
+	sent.rare_checks &= !n->stock && !w->node[!i].stock;	/* stock neither says it nor reads it */
 	n->offers += m->type == CLIENT_SIGNAL_OFFER;
 	n->answers += m->type == CLIENT_SIGNAL_ANSWER;
 	n->candidates += m->type == CLIENT_SIGNAL_CANDIDATE;
 	if (!n->offers && !n->answers)
 		n->first_was_candidate = true;
 	if (!w->signal_down)
-		sim_signal(&w->sim, !i, m, sizeof *m, w->now);
+		sim_signal(&w->sim, !i, &sent, sizeof sent, w->now);
 }
 
 static void on_event(struct world *w, int i, const struct client_conn_event *ev)
@@ -419,7 +424,11 @@ static bool run(struct world *w, int64_t ms, until_fn until)
 	for (int i = 0; i < 2; i++)
 		drain(w, i);
 	while (!until || !until(w)) {
+		for (int i = 0; i < 2 && w->busy; i++)
+			client_conn_active(w->node[i].conn, w->now);
 		t = next_time(w);
+		if (w->busy)
+			t = nb_time_min(t, nb_time_add_ms(w->now, 1000));
 		if (nb_time_before(end, t)) {
 			w->now = end;
 			return false;
@@ -448,6 +457,11 @@ static bool tunnel(const struct world *w)
 static bool down(const struct world *w)
 {
 	return !w->node[0].status.connected && !w->node[1].status.connected;
+}
+
+static bool one_down(const struct world *w)
+{
+	return !w->node[0].status.connected || !w->node[1].status.connected;
 }
 
 static void open_both(struct world *w)
@@ -585,12 +599,49 @@ static void cut_and_back(void **state)
 		open_both(&w);
 		expect(&w, 3000, tunnel, "no tunnel");
 		run(&w, sim_below(&w.sim, 20000), NULL);
+		w.busy = seed & 1;	/* one of them starts to send, or both do all the time */
+		client_conn_active(w.node[seed / 2 & 1].conn, w.now);
 		w.sim.cut = true;
-		expect(&w, 8100, down, "still up");
+		expect(&w, 8100, w.busy ? down : one_down, "still up");
+		expect(&w, 1000, down, "the other one still up");
 		assert_true(w.node[0].lost == 1 && w.node[1].lost == 1);
 		run(&w, 30000, NULL);
 		w.sim.cut = false;
 		expect(&w, 20000, tunnel, "not back");
+		world_fini(&w);
+	}
+}
+
+/* Ten minutes in which nobody sends data: towards stock both check every 2 s, as it wants; between two of
+ * ours one packet each way keeps the NATs open every 25 s. */
+static void idle_cost(void **state)
+{
+	(void)state;
+	for (int stock = 0; stock < 3; stock++) {
+		struct world w;
+		unsigned sent;
+
+		world_init(&w, 3500, SIM_PORT, SIM_PORT);
+		if (stock)
+			w.node[stock - 1].stock = true;
+		open_both(&w);
+		expect(&w, 3000, tunnel, "no tunnel");
+		run(&w, 15000, NULL);
+		w.node[0].sent = w.node[1].sent = 0;
+		run(&w, 600000, NULL);
+		assert_true(tunnel(&w));
+		assert_int_equal(w.node[0].lost + w.node[1].lost, 0);
+		sent = w.node[0].sent + w.node[1].sent;
+		/* 20 of them are WireGuard's handshakes. */
+		if (stock)
+			assert_in_range(sent, 1210, 1230);
+		else
+			assert_in_range(sent, 66, 70);
+		/* Data again: the close watch is back at once. */
+		w.node[0].sent = w.node[1].sent = 0;
+		w.busy = true;
+		run(&w, 60000, NULL);
+		assert_in_range(w.node[0].sent + w.node[1].sent, 118, 128);
 		world_fini(&w);
 	}
 }
@@ -731,7 +782,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(clean), cmocka_unit_test(lossy), cmocka_unit_test(through_turn), cmocka_unit_test(through_real_turn),
-		cmocka_unit_test(cut_and_back), cmocka_unit_test(restart), cmocka_unit_test(address_change),
+		cmocka_unit_test(cut_and_back), cmocka_unit_test(idle_cost), cmocka_unit_test(restart), cmocka_unit_test(address_change),
 		cmocka_unit_test(watcher), cmocka_unit_test(signal_outage), cmocka_unit_test(without_ice),
 	};
 

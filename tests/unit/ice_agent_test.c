@@ -19,6 +19,7 @@
 #define THEIR_PWD "bfKhVuWMoZavQQzJPrNrBxFyTUAhArhT"
 
 static uint32_t rng;
+static unsigned idle_ms;
 static struct nb_time now;
 static struct ice_agent *a;
 static uint8_t mem[ICE_DGRAM_MAX];
@@ -43,6 +44,7 @@ static void config(struct ice_config *cfg, bool controlling)
 	cfg->remote_ufrag = THEIR_UFRAG;
 	cfg->remote_pwd = THEIR_PWD;
 	cfg->controlling = controlling;
+	cfg->idle_ms = idle_ms;
 	cfg->random = random_bytes;
 }
 
@@ -632,6 +634,46 @@ static void keepalive(void **state)
 	ice_free(a);
 }
 
+/* Both know the rules: while no data passes one check in 25 s, with USE-CANDIDATE in case our NAT gave us another
+ * mapping; lost ones are repeated; data brings the usual watch back at once. */
+static void idle_path(void **state)
+{
+	struct nb_time last;
+
+	(void)state;
+	idle_ms = 25000;
+	connect_host(true);
+	idle_ms = 0;
+	for (last = now; nb_time_diff(now, last) < 10 * NB_SEC;) {
+		next_check(A_HOST, 2100);
+		assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	}
+	for (int i = 0; i < 10; i++) {
+		last = now;
+		next_check(A_HOST, 25100);
+		assert_int_equal(nb_time_diff(now, last), 25 * NB_SEC);
+		assert_true(stun_has(&msg, ICE_A_USE_CANDIDATE));
+		assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	}
+	last = now;
+	next_check(A_HOST, 25100);
+	next_check(A_HOST, 2100);	/* the first was lost */
+	assert_int_equal(nb_time_diff(now, last), 27 * NB_SEC);
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	later(5000);
+	last = now;
+	ice_active(a, now);
+	next_check(A_HOST, 10);
+	later(5990);
+	ice_active(a, now);
+	flush();
+	assert_int_equal(event(), ICE_EV_NONE);
+	later(20);
+	flush();
+	assert_int_equal(event(), ICE_EV_DISCONNECTED);
+	ice_free(a);
+}
+
 /* Requests of the other side count as life, indications do not; silence is noticed after 6 s. */
 static void silence(void **state)
 {
@@ -961,7 +1003,7 @@ int main(void)
 		cmocka_unit_test(nomination_goes_on), cmocka_unit_test(controlled_selects), cmocka_unit_test(controlled_holds),
 		cmocka_unit_test(deferred_nominations), cmocka_unit_test(learned_then_signalled),
 		cmocka_unit_test(better_local_name), cmocka_unit_test(pacing),
-		cmocka_unit_test(keepalive), cmocka_unit_test(silence), cmocka_unit_test(consent_ends),
+		cmocka_unit_test(keepalive), cmocka_unit_test(idle_path), cmocka_unit_test(silence), cmocka_unit_test(consent_ends),
 		cmocka_unit_test(refuses), cmocka_unit_test(credentials_needed), cmocka_unit_test(relay_only),
 		cmocka_unit_test(role_conflicts), cmocka_unit_test(learned_candidates), cmocka_unit_test(caps),
 		cmocka_unit_test(refused_candidates), cmocka_unit_test(derived_is_checked),

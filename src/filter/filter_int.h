@@ -55,12 +55,15 @@ struct filter_trule {
 	uint8_t accept;			/* sorts behind drop */
 	uint8_t proto;			/* enum filter_proto */
 	uint16_t lo, hi;
+	uint16_t reach;			/* the greatest hi of its section up to here */
 	const char *id;
 };
 
-/* Rules of one source prefix. */
+/* Rules of one source prefix: first those that drop, then those that accept, each in sections of one protocol, those
+ * sorted by port. */
 struct filter_group {
-	uint32_t first, ndrop, naccept;
+	uint32_t first;
+	uint32_t n[2][FILTER_ICMP + 1];
 };
 
 struct filter_table {

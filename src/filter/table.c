@@ -1,5 +1,6 @@
-/* table.c - rules, compiled: sorted into groups of one source prefix each, drop rules first. A single address is
- * found by hash, wider prefixes are walked (there is one at most from today's servers: any source).
+/* table.c - rules, compiled: sorted into groups of one source prefix each, drop rules first, within them by protocol
+ * and port. A single address is found by hash, wider prefixes are walked (there is one at most from today's servers:
+ * any source), ports are found by halving.
  * The order is the same for equal rules in any input order, so that two tables can be compared by walking both.
  * Tests: tests/unit/filter_table_test.c, tests/sim/filter_sim_test.c */
 #include "filter/filter_int.h"
@@ -104,10 +105,11 @@ static uint32_t groups_make(struct filter_table *t, uint32_t *at, uint32_t group
 
 		*g = (struct filter_group){ .first = i };
 		for (; i < t->nrules && same_source(&t->rules[i], &t->rules[g->first]); i++) {
-			if (t->rules[i].accept)
-				g->naccept++;
-			else
-				g->ndrop++;
+			uint32_t *section = &g->n[t->rules[i].accept][t->rules[i].proto];
+			uint16_t before = *section ? t->rules[i - 1].reach : 0;
+
+			t->rules[i].reach = t->rules[i].hi > before ? t->rules[i].hi : before;
+			++*section;
 		}
 	}
 	*at = i;
@@ -206,36 +208,52 @@ static bool covers(const struct filter_trule *r, const uint8_t addr[16])
 	return !memcmp(r->addr, addr, bytes) && (!bits || !((r->addr[bytes] ^ addr[bytes]) >> (8 - bits)));
 }
 
-static bool matches(const struct filter_trule *r, uint8_t family, uint8_t ip_proto, uint16_t dport)
+/* A rule among the n from first on, all of one protocol, that covers the port. */
+static uint32_t in_section(const struct filter_table *t, uint32_t first, uint32_t n, bool ports, uint16_t dport)
 {
-	bool ports = ip_proto == IP_TCP || ip_proto == IP_UDP;
+	const struct filter_trule *r = t->rules + first;
+	uint32_t lo = 0, hi = n;
 
-	switch (r->proto) {
-	case FILTER_TCP:
-		if (ip_proto != IP_TCP)
-			return false;
-		break;
-	case FILTER_UDP:
-		if (ip_proto != IP_UDP)
-			return false;
-		break;
-	case FILTER_ICMP:
-		return ip_proto == (family == 4 ? IP_ICMP : IP_ICMP6);
-	default:
-		if (r->hi && !ports)
-			return false;
-		break;
+	if (!n)
+		return FILTER_NO_RULE;
+	/* Without ports it is the first in order. */
+	if (!r->hi)
+		return first;
+	if (!ports)
+		return FILTER_NO_RULE;
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+
+		if (r[mid].lo <= dport)
+			lo = mid + 1;
+		else
+			hi = mid;
 	}
-	return !r->hi || (r->lo <= dport && dport <= r->hi);
+	while (lo-- && r[lo].reach >= dport)
+		if (r[lo].hi >= dport)
+			return first + lo;
+	return FILTER_NO_RULE;
 }
 
-static uint32_t scan(const struct filter_table *t, uint32_t first, uint32_t n, uint8_t family, uint8_t ip_proto,
-		     uint16_t dport)
+/* A rule of this group and action that matches. */
+static uint32_t in_group(const struct filter_table *t, const struct filter_group *g, bool accept, uint8_t family,
+			 uint8_t ip_proto, uint16_t dport)
 {
-	for (uint32_t i = first; i < first + n; i++)
-		if (matches(&t->rules[i], family, ip_proto, dport))
-			return i;
-	return FILTER_NO_RULE;
+	bool ports = ip_proto == IP_TCP || ip_proto == IP_UDP;
+	int own = ip_proto == IP_TCP ? FILTER_TCP : ip_proto == IP_UDP ? FILTER_UDP :
+		  ip_proto == (family == 4 ? IP_ICMP : IP_ICMP6) ? FILTER_ICMP : FILTER_ALL;
+	uint32_t at = g->first, found = FILTER_NO_RULE;
+
+	for (int k = 0; k <= FILTER_ICMP && accept; k++)
+		at += g->n[0][k];
+	for (int k = 0; k <= FILTER_ICMP && found == FILTER_NO_RULE; at += g->n[accept][k++]) {
+		/* Ports of an ICMP rule do not count. */
+		if (k == FILTER_ICMP && own == FILTER_ICMP && g->n[accept][k])
+			return at;
+		if (k == FILTER_ALL || k == own)
+			found = in_section(t, at, g->n[accept][k], ports, dport);
+	}
+	return found;
 }
 
 static const struct filter_group *single(const struct filter_table *t, uint8_t family, const uint8_t src[16])
@@ -258,14 +276,10 @@ enum filter_judged filter_judge(const struct filter_table *t, const uint8_t src[
 	uint32_t nwide = family == 4 ? t->nwide4 : t->nwide6;
 
 	for (int accept = 0; accept < 2; accept++) {
-		*rule = FILTER_NO_RULE;
-		if (one)
-			*rule = scan(t, one->first + (accept ? one->ndrop : 0), accept ? one->naccept : one->ndrop, family,
-				     ip_proto, dport);
+		*rule = one ? in_group(t, one, accept, family, ip_proto, dport) : FILTER_NO_RULE;
 		for (uint32_t i = 0; i < nwide && *rule == FILTER_NO_RULE; i++)
 			if (covers(&t->rules[wide[i].first], src))
-				*rule = scan(t, wide[i].first + (accept ? wide[i].ndrop : 0),
-					     accept ? wide[i].naccept : wide[i].ndrop, family, ip_proto, dport);
+				*rule = in_group(t, &wide[i], accept, family, ip_proto, dport);
 		if (*rule != FILTER_NO_RULE)
 			return accept ? FILTER_ACCEPT : FILTER_DROP;
 	}

@@ -57,6 +57,39 @@ static double measure(struct filter *f, unsigned flows, bool fresh, bool out)
 	return (now_ns() - began) / PACKETS;
 }
 
+/* A peer that many rules are about, none of them about what it tries. */
+static void refused(void)
+{
+	static struct filter_rule r[10000];
+	struct filter_spec spec = { .local4 = help_addr('L'), .rules = r, .nrules = 10000 };
+	struct help_pkt p = help_pkt("udp A 1 L 53");
+	struct nb_time now = { 1000 * NB_SEC };
+	uint64_t seed = 1;
+	struct filter_config cfg = { .random = help_random, .random_ctx = &seed };
+	struct filter_table *t;
+	struct filter *f;
+	uint8_t b[128];
+	size_t n = help_packet(b, &p);
+	double began;
+
+	for (size_t i = 0; i < 10000; i++) {
+		r[i] = (struct filter_rule){ .proto = FILTER_UDP, .src = { help_addr('A'), 32 } };
+		r[i].port_lo = r[i].port_hi = (uint16_t)(1000 + 2 * i);
+	}
+	if (filter_table_new(&t, &spec) || filter_new(&f, &cfg))
+		abort();
+	filter_exchange(f, t);
+	began = now_ns();
+	for (unsigned i = 0; i < PACKETS; i++) {
+		nb_put_be16(b + 22, (uint16_t)(1001 + i % 10000 * 2));
+		if (filter_in(f, nb_bytes(b, n), 1, now))
+			abort();
+	}
+	printf("refused by 10,000 rules of one source: %.0f ns\n", (now_ns() - began) / PACKETS);
+	filter_table_free(filter_exchange(f, NULL));
+	filter_free(f);
+}
+
 int main(void)
 {
 	static const size_t counts[] = { 1000, 10000 };
@@ -81,5 +114,6 @@ int main(void)
 		filter_table_free(filter_exchange(f, NULL));
 		filter_free(f);
 	}
+	refused();
 	return 0;
 }

@@ -175,6 +175,8 @@ static const struct row rows[] = {
 	{ "related errors", "", { "> udp L 4000 A 53", "e+ A 3: udp L 4000 A 53",
 	  "e+ B 11: udp L 4000 A 53", "e- A 3: udp L 4001 A 53", "e- A 5: udp L 4000 A 53",
 	  "e- A 3: udp A 53 L 4000", "wait 31", "e- A 3: udp L 4000 A 53" } },
+	{ "an error about what another address of ours sent", "", { "> udp X 4000 A 53",
+	  "e- A 3: udp X 4000 A 53" } },
 	{ "related errors of IPv6", "", { "> tcp l 40000 a 80 S", "e+ a 2: tcp l 40000 a 80",
 	  "e+ a 1: tcp l 40000 a 80", "e- a 5: tcp l 40000 a 80", "e- a 2: tcp l 40000 b 80" } },
 	{ "related errors about pings", "", { "> icmp L 7 A 8", "e+ B 11: icmp L 7 A 8",

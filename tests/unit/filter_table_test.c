@@ -57,6 +57,22 @@ static void prefixes(void **state)
 	filter_table_free(t);
 }
 
+static void one_rule_inside_another(void **state)
+{
+	const struct filter_rule r[] = {
+		rule("100.64.0.2", FILTER_TCP, false, 10, 100), rule("100.64.0.2", FILTER_TCP, false, 20, 20),
+		rule("100.64.0.2", FILTER_TCP, false, 30, 40), rule("100.64.0.2", FILTER_UDP, false, 5, 5),
+	};
+	struct filter_table *t = table(r, 4);
+
+	(void)state;
+	for (uint16_t port = 0; port < 120; port++)
+		assert_int_equal(judge(t, "100.64.0.2", 6, port), port >= 10 && port <= 100 ? FILTER_ACCEPT : FILTER_DENY);
+	/* The same bytes in front, but of the other family. */
+	assert_int_equal(judge(t, "6440:2::", 6, 50), FILTER_DENY);
+	filter_table_free(t);
+}
+
 static void equal_rules_are_one(void **state)
 {
 	struct filter_rule r[4] = {
@@ -197,7 +213,7 @@ static void many_against_a_walk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(prefixes), cmocka_unit_test(equal_rules_are_one), cmocka_unit_test(names),
+		cmocka_unit_test(prefixes), cmocka_unit_test(one_rule_inside_another), cmocka_unit_test(equal_rules_are_one), cmocka_unit_test(names),
 		cmocka_unit_test(refusals), cmocka_unit_test(many_against_a_walk),
 	};
 

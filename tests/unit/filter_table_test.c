@@ -213,7 +213,8 @@ static void many_against_a_walk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(prefixes), cmocka_unit_test(one_rule_inside_another), cmocka_unit_test(equal_rules_are_one), cmocka_unit_test(names),
+		cmocka_unit_test(prefixes), cmocka_unit_test(one_rule_inside_another),
+		cmocka_unit_test(equal_rules_are_one), cmocka_unit_test(names),
 		cmocka_unit_test(refusals), cmocka_unit_test(many_against_a_walk),
 	};
 

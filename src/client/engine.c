@@ -323,6 +323,11 @@ void client_engine_sync(struct client_engine *e, const Management__SyncResponse 
 	e->cfg.ops->changed(e->cfg.arg);
 }
 
+void client_engine_sync_begins(struct client_engine *e)
+{
+	e->serial = 0;
+}
+
 void client_engine_signal(struct client_engine *e, const uint8_t key[NB_KEY_LEN], const struct client_signal_msg *m,
 			  struct nb_time now)
 {

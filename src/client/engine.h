@@ -80,6 +80,9 @@ void client_engine_free(struct client_engine *e);
 int client_engine_login(struct client_engine *e, const Management__LoginResponse *r, struct nb_time now);
 /* One message of the Sync stream. A malformed part is skipped and counted, never half applied. */
 void client_engine_sync(struct client_engine *e, const Management__SyncResponse *r, struct nb_time now);
+/* A new Sync stream is opened: its first map counts whatever its serial, for the server may have been restored
+ * from a backup. */
+void client_engine_sync_begins(struct client_engine *e);
 /* A signal message, opened and decoded, from this key. Strangers are ignored. */
 void client_engine_signal(struct client_engine *e, const uint8_t key[NB_KEY_LEN], const struct client_signal_msg *m,
 			  struct nb_time now);

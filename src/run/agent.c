@@ -799,6 +799,9 @@ static void mgmt_state(void *arg, bool connected, const char *error)
 	struct run_agent *a = arg;
 
 	a->mgmt_up = connected;
+	/* Said before each Sync, too. */
+	if (connected && a->engine)
+		client_engine_sync_begins(a->engine);
 	snprintf(a->mgmt_error, sizeof a->mgmt_error, "%s", error ? error : "");
 	if (error)
 		nb_info("management: %s", error);

@@ -1,6 +1,7 @@
 """The main job, whole programs: two machines joined by a setup key over our own server, talking through our own
 WireGuard; what happens when peers are deleted, programs killed, keys refused, paths blocked, the link bad."""
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -196,6 +197,32 @@ def test_down_while_dialling(lab):
     assert "came" not in lab.log("listener.log")
     assert a.daemon.poll() is None
     assert a.status()["daemonStatus"] == "Idle"
+
+
+def test_a_restored_server_is_listened_to(lab):
+    """A backup counts its maps from an earlier number than the agents have seen."""
+    a, _ = joined(lab)
+
+    def stop():
+        lab.server.terminate()
+        lab.server.wait(10)
+
+    stop()
+    shutil.copytree(lab.dir / "srv", lab.dir / "backup")
+    lab.start_server()
+    c = lab.agent("charlie", "10.78.0.4").start()
+    for _ in range(2):
+        c.up(lab.keys["reusable"])
+        wait_for(lambda: a.status()["peers"]["total"] == 2, limit=20)
+        c.cli("deregister")
+        wait_for(lambda: a.status()["peers"]["total"] == 1, limit=20)
+    stop()
+    shutil.rmtree(lab.dir / "srv")
+    shutil.copytree(lab.dir / "backup", lab.dir / "srv")
+    lab.start_server()
+    d = lab.agent("delta", "10.78.0.5").start()
+    d.up(lab.keys["reusable"])
+    wait_for(lambda: a.ping(d.ip(), "1"), limit=20)
 
 
 def test_agent_killed(lab):

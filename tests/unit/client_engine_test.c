@@ -374,6 +374,23 @@ static void what_is_no_map_changes_nothing(void **state)
 	teardown(w);
 }
 
+/* A server that was restored from a backup counts from an earlier serial. */
+static void a_new_stream_may_start_lower(void **state)
+{
+	struct world *w = setup();
+
+	(void)state;
+	sync(w, make_map(9, 1, 2));
+	sync(w, make_map(5, 1, 1));
+	assert_int_equal(w->npeers, 2);
+	client_engine_sync_begins(w->e);
+	sync(w, make_map(5, 1, 1));
+	assert_int_equal(w->npeers, 1);
+	sync(w, make_map(4, 1, 2));
+	assert_int_equal(w->npeers, 1);
+	teardown(w);
+}
+
 static void malformed_peers_are_skipped_alone(void **state)
 {
 	struct world *w = setup();
@@ -968,6 +985,7 @@ int main(void)
 		cmocka_unit_test(peers_come_and_go),
 		cmocka_unit_test(a_changed_peer_is_made_anew),
 		cmocka_unit_test(what_is_no_map_changes_nothing),
+		cmocka_unit_test(a_new_stream_may_start_lower),
 		cmocka_unit_test(malformed_peers_are_skipped_alone),
 		cmocka_unit_test(another_address_restarts),
 		cmocka_unit_test(bad_own_addresses),

@@ -23,6 +23,7 @@
 #define ACCEPT_PRFLX_MS 300
 #define PUNCH_PORT 51820		/* when the peer did not name its port */
 #define EARLY_MS 10000
+#define REPEAT_MS 250			/* after an ANSWER: candidates again, see run_repeat() */
 #define ROAMED_MS 10000			/* WireGuard heard the peer elsewhere: so long that says something */
 #define HEARD_MS 3000			/* silence on a path that counts as loss when the peer gives it up */
 #define LOOSE_MS 6000			/* a path whose session ended because somebody moved */
@@ -56,6 +57,7 @@ struct session {
 	bool turn;				/* TURN candidates take part */
 	struct ice_candidate *announce;		/* ours, to be signalled; kept to repeat them */
 	unsigned nannounce, announced;
+	struct nb_time repeat_at;
 	struct nb_addr peers[ICE_REMOTE_MAX];	/* addresses for permissions */
 	unsigned npeers;
 };
@@ -523,6 +525,7 @@ static void begin_session(struct client_conn *c, const struct client_signal_msg 
 		return;
 	}
 	copy_text(s->ufrag, sizeof s->ufrag, m->ufrag);
+	s->repeat_at = m->type == CLIENT_SIGNAL_OFFER ? nb_time_add_ms(now, REPEAT_MS) : NB_TIME_NEVER;
 	s->has_remote = m->has_session;
 	memcpy(s->remote, m->session, sizeof s->remote);
 	s->turn = net->relay_only || !net->relay_url[0] || !m->relay_url[0];
@@ -910,6 +913,17 @@ static void run_loose(struct client_conn *c, struct nb_time now)
 		lose_path(c, now);
 }
 
+/* Stock makes its agent out of our ANSWER and throws away what comes before that is done, so the candidates
+ * close behind the ANSWER may be lost, the only useful one among them. */
+static void run_repeat(struct client_conn *c, struct nb_time now)
+{
+	if (!c->session || !nb_time_due(c->session->repeat_at, now))
+		return;
+	c->session->repeat_at = NB_TIME_NEVER;
+	if (is_loose(c))
+		c->session->announced = 0;
+}
+
 /* Two bytes for peers whose WireGuard listens elsewhere (spec 1.7). */
 static int output_punch(struct client_conn *c, struct nb_dgram *out, unsigned *via, struct nb_time now)
 {
@@ -934,6 +948,7 @@ int client_conn_output(struct client_conn *c, struct nb_dgram *out, unsigned *vi
 	run_watcher(c, now);
 	run_loose(c, now);
 	run_guard(c, now);
+	run_repeat(c, now);
 	if (nb_time_due(c->early_until, now))
 		drop_early(c);
 	if (output_punch(c, out, via, now))
@@ -951,7 +966,7 @@ struct nb_time client_conn_deadline(const struct client_conn *c)
 	t = nb_time_min(nb_time_min(t, c->early_until), c->loose_until);
 	if (c->nqueue || (c->session && c->session->announced < c->session->nannounce))
 		return (struct nb_time){ 0 };
-	return c->session ? nb_time_min(t, ice_deadline(c->session->agent)) : t;
+	return c->session ? nb_time_min(t, nb_time_min(c->session->repeat_at, ice_deadline(c->session->agent))) : t;
 }
 
 /* ---- Status ---- */

@@ -538,7 +538,8 @@ static void lossy(void **state)
 		client_conn_open(w.node[first].conn, w.now);
 		run(&w, sim_below(&w.sim, 1500), NULL);
 		client_conn_open(w.node[!first].conn, w.now);
-		expect(&w, 60000, tunnel, "no tunnel");
+		/* With up to 40 % of signals lost one run in 250 meets the long end of the offer schedule. */
+		expect(&w, 120000, tunnel, "no tunnel");
 		sum += nb_time_diff(w.now, from);
 		if (nb_time_diff(w.now, from) > worst)
 			worst = nb_time_diff(w.now, from);

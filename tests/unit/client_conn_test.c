@@ -871,6 +871,37 @@ static void a_mapping_without_address_takes_that_of_stun(void **state)
 	end();
 }
 
+/* Stock may not have taken the first ones in: they come once more, unless there is a path by then. */
+static void candidates_behind_an_answer_are_repeated(void **state)
+{
+	(void)state;
+	begin(true);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_true(next_signal(CLIENT_SIGNAL_CANDIDATE));
+	flush();
+	later(249);
+	flush();
+	assert_false(next_signal(CLIENT_SIGNAL_CANDIDATE));
+	later(1);
+	assert_int_equal(client_conn_output(c, &out, &via, now), 0);
+	assert_true(next_signal(CLIENT_SIGNAL_CANDIDATE));
+	assert_false(next_signal(CLIENT_SIGNAL_CANDIDATE));
+	flush();
+	later(1000);
+	flush();
+	assert_false(next(CLIENT_CONN_SEND));
+	end();
+
+	begin(true);
+	connect_peer();
+	flush();
+	later(300);
+	while (client_conn_output(c, &out, &via, now))
+		;
+	assert_false(next_signal(CLIENT_SIGNAL_CANDIDATE));
+	end();
+}
+
 /* An allocation that comes late is signalled, and gets its permissions. */
 static void late_allocation(void **state)
 {
@@ -930,6 +961,7 @@ int main(void)
 		cmocka_unit_test(new_session_keeps_the_path),
 		cmocka_unit_test(roamed_peer_is_kept),
 		cmocka_unit_test(restarted_peer_resets), cmocka_unit_test(address_changes),
+		cmocka_unit_test(candidates_behind_an_answer_are_repeated),
 		cmocka_unit_test(a_mapping_is_signalled), cmocka_unit_test(a_late_mapping_is_signalled_to_a_connected_peer),
 		cmocka_unit_test(a_mapping_without_address_takes_that_of_stun),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),

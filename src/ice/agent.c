@@ -198,12 +198,25 @@ static void rank_pair(const struct ice_agent *a, struct ice_pair *p)
 	p->priority = a->controlling ? ice_pair_priority(local, remote) : ice_pair_priority(remote, local);
 }
 
-static struct nb_time first_check(const struct ice_agent *a, unsigned remote, struct nb_time now)
+static bool over_relay(const struct ice_agent *a, const struct ice_pair *p)
+{
+	return pair_via(a, p) || a->remotes[p->remote].type == ICE_RELAY;
+}
+
+/* Is the pair a direct way where only a relay was found so far? */
+static bool is_upgrade(const struct ice_agent *a, const struct ice_pair *p)
+{
+	return a->selected >= 0 && a->state == ICE_CONNECTED && over_relay(a, &a->pairs[a->selected]) && !over_relay(a, p) &&
+		p->priority > a->pairs[a->selected].priority;
+}
+
+static struct nb_time first_check(const struct ice_agent *a, const struct ice_pair *p, struct nb_time now)
 {
 	struct nb_time held = nb_time_add_ms(a->started, a->cfg.hold_ms);
+	unsigned remote = p->remote;
 
 	if (a->selected >= 0)
-		return NB_TIME_NEVER;
+		return is_upgrade(a, p) ? now : NB_TIME_NEVER;
 	if (a->controlling || a->remotes[remote].type == ICE_PRFLX || nb_time_before(held, now))
 		return now;
 	return held;
@@ -221,9 +234,9 @@ static int pair_add(struct ice_agent *a, unsigned local, unsigned remote, struct
 		.local = (uint8_t)local,
 		.label = (uint8_t)local,
 		.remote = (uint8_t)remote,
-		.next = first_check(a, remote, now),
 	};
 	rank_pair(a, p);
+	p->next = first_check(a, p, now);
 	return 0;
 }
 
@@ -527,17 +540,23 @@ static unsigned acceptance_ms(const struct ice_agent *a, enum ice_type type)
 	}
 }
 
-/* The pair the controlling side would nominate, and when it may. */
+static bool may_nominate(const struct ice_agent *a, const struct ice_pair *p)
+{
+	return p->state == ICE_PAIR_SUCCEEDED && (a->selected < 0 ? a->state == ICE_CHECKING : is_upgrade(a, p));
+}
+
+/* The pair the controlling side would nominate, and when it may: one when there is none, and later on a direct
+ * one in place of a relayed one. */
 static int best_succeeded(const struct ice_agent *a, struct nb_time *when)
 {
 	int best = -1;
 	unsigned local, remote;
 
 	*when = NB_TIME_NEVER;
-	if (!a->controlling || a->selected >= 0 || a->nominating >= 0 || a->state != ICE_CHECKING)
+	if (!a->controlling || a->nominating >= 0)
 		return -1;
 	for (unsigned i = 0; i < a->npairs; i++) {
-		if (a->pairs[i].state == ICE_PAIR_SUCCEEDED &&
+		if (may_nominate(a, &a->pairs[i]) &&
 		    (best < 0 || a->pairs[i].priority > a->pairs[best].priority))
 			best = (int)i;
 	}

@@ -344,7 +344,14 @@ static int pcp_input(struct ice_portmap *m, struct nb_bytes in, struct nb_time n
 	lifetime_s = nb_cur_be32(&c);
 	epoch = nb_cur_be32(&c);
 	nb_cur_skip(&c, 12);
-	if (c.err || in.n % 4 || !wants_pcp(m))
+	if (c.err || in.n % 4 || m->proto == ICE_PORTMAP_NATPMP)
+		return NB_E_BAD;
+	if (version == PCP_VERSION && opcode == (REPLY | PCP_ANNOUNCE) && m->proto == ICE_PORTMAP_NONE) {
+		/* It has just started: what it could not do before it may do now. */
+		timer_start(&m->pcp_map, now);
+		return 0;
+	}
+	if (!wants_pcp(m))
 		return NB_E_BAD;
 	/* Who does not know our version may not have understood the rest, either. (With the opcode of ANNOUNCE this
 	 * would be about a NAT-PMP request.) */

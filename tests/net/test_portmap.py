@@ -189,6 +189,21 @@ def test_the_gateway_restarts(lab, speaks):
     assert b.status()["peers"]["details"][0]["iceCandidateEndpoint"]["remote"] == "10.78.0.11:41001"
 
 
+def test_a_late_mapping_makes_it_direct(lab):
+    """The agents talk through the relay already when the router comes up: they move over, and lose nothing."""
+    a, b = lab.site("alpha"), lab.site("bravo")
+    connect(lab, a, b)
+    time.sleep(1)
+    assert kind(a) == kind(b) == "Relayed"
+    ping = lab.spawn("bravo", "ping", "-i", "0.02", "-w", "5", a.ip(), log="ping.log")
+    time.sleep(0.5)
+    lab.gateway("alphar", "pcp")
+    took = wait_for(lambda: kind(a) == "P2P" and kind(b) == "P2P", limit=5)
+    print(f"direct {took:.2f} s after the router offered a mapping")
+    ping.wait(10)
+    assert " 0% packet loss" in lab.log("ping.log"), lab.log("ping.log")[-300:]
+
+
 def test_agent_stopped_by_signal_takes_the_mapping_back(lab):
     a = lab.site("alpha")
     lab.gateway("alphar", "pcp")

@@ -396,6 +396,95 @@ static void direct_beats_relay(void **state)
 	ice_free(a);
 }
 
+/* Selected over the other side's relay. */
+static void connect_relayed(bool controlling)
+{
+	begin(controlling);
+	assert_int_equal(local(HOST, 0), 0);
+	assert_int_equal(remote(R_RELAY), 0);
+	if (!controlling)
+		assert_int_equal(request(A_RELAY, 0, (struct ask){ .use = true }), 0);
+	for (int i = 0; i < 20; i++) {
+		next_check(A_RELAY, 2100);
+		assert_int_equal(answer(A_RELAY, THEIR_PWD, 0), 0);
+		if (event() == ICE_EV_CONNECTED)
+			return;
+	}
+	fail();
+}
+
+/* A candidate that comes when only a relay was found: a direct way replaces it. */
+static void direct_replaces_relay(void **state)
+{
+	struct ice_pair_info info;
+
+	(void)state;
+	connect_relayed(true);
+	assert_int_equal(remote(R_SRFLX), 0);
+	next_check(A_SRFLX, 10);
+	assert_false(stun_has(&msg, ICE_A_USE_CANDIDATE));
+	assert_int_equal(answer(A_SRFLX, THEIR_PWD, 0), 0);
+	assert_int_equal(event(), ICE_EV_NONE);
+	next_check(A_SRFLX, 10);
+	assert_true(stun_has(&msg, ICE_A_USE_CANDIDATE));
+	assert_int_equal(answer(A_SRFLX, THEIR_PWD, 0), 0);
+	assert_int_equal(event(), ICE_EV_SELECTED);
+	assert_true(ice_selected(a, &info));
+	assert_int_equal(info.remote.type, ICE_SRFLX);
+	/* Direct is good enough, and a relay is no reason at all. */
+	assert_int_equal(remote(R_HOST), 0);
+	assert_int_equal(local("1 1 udp 0 198.51.100.7 50001 typ relay", 3), 0);
+	for (int i = 0; i < 20; i++) {
+		while (output())
+			assert_int_equal(out.to.addr.ip[3], 22);
+		later(50);
+	}
+	ice_free(a);
+}
+
+static void direct_replaces_relay_as_the_other_side_says(void **state)
+{
+	struct ice_pair_info info;
+
+	(void)state;
+	connect_relayed(false);
+	assert_int_equal(remote(R_SRFLX), 0);
+	next_check(A_SRFLX, 10);
+	assert_int_equal(answer(A_SRFLX, THEIR_PWD, 0), 0);
+	later(100);
+	flush();
+	assert_int_equal(event(), ICE_EV_NONE);
+	assert_int_equal(request(A_SRFLX, 0, (struct ask){ .use = true }), 0);
+	assert_int_equal(event(), ICE_EV_SELECTED);
+	assert_true(ice_selected(a, &info));
+	assert_int_equal(info.remote.type, ICE_SRFLX);
+	ice_free(a);
+}
+
+/* It does not answer: eight tries, and the relay stays. */
+static void relay_stays_when_direct_is_silent(void **state)
+{
+	struct ice_pair_info info;
+	int tries = 0;
+
+	(void)state;
+	connect_relayed(true);
+	assert_int_equal(remote(R_SRFLX), 0);
+	for (struct nb_time end = nb_time_add_ms(now, 5000); nb_time_before(now, end);) {
+		while (output()) {
+			tries += out.to.addr.ip[3] == 22;
+			if (out.to.addr.ip[3] == 9)
+				answer(A_RELAY, THEIR_PWD, 0);
+		}
+		now = ice_deadline(a);
+	}
+	assert_int_equal(tries, 8);
+	assert_int_equal(event(), ICE_EV_NONE);
+	assert_true(ice_selected(a, &info));
+	assert_int_equal(info.remote.type, ICE_RELAY);
+	ice_free(a);
+}
+
 /* Nobody answers the nomination: after 8 tries the next best pair gets it. */
 static void nomination_lost(void **state)
 {
@@ -998,7 +1087,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(stock_controls_us), cmocka_unit_test(our_check),
-		cmocka_unit_test(acceptance_waits), cmocka_unit_test(direct_beats_relay),
+		cmocka_unit_test(acceptance_waits), cmocka_unit_test(direct_replaces_relay),
+		cmocka_unit_test(direct_replaces_relay_as_the_other_side_says),
+		cmocka_unit_test(relay_stays_when_direct_is_silent),
+		cmocka_unit_test(direct_beats_relay),
 		cmocka_unit_test(nomination_lost),
 		cmocka_unit_test(nomination_goes_on), cmocka_unit_test(controlled_selects), cmocka_unit_test(controlled_holds),
 		cmocka_unit_test(deferred_nominations), cmocka_unit_test(learned_then_signalled),

@@ -467,6 +467,20 @@ static void silence_is_not_pestered(void **state)
 	expect_mapped(ICE_PORTMAP_PCP, "203.0.113.9", 40001);
 }
 
+/* A gateway that starts says so; nobody waits for the next try. */
+static void an_announcement_ends_the_wait(void **state)
+{
+	static const uint8_t announce[24] = { 2, 0x80 };
+
+	(void)state;
+	gw.silent = true;
+	run(100000);
+	gw.silent = false;
+	assert_int_equal(give(nb_bytes(announce, sizeof announce)), 0);
+	settle();
+	expect_mapped(ICE_PORTMAP_PCP, "203.0.113.9", 40001);
+}
+
 static void lost_datagrams(void **state)
 {
 	(void)state;
@@ -605,6 +619,7 @@ int main(void)
 		cmocka_unit_test_setup(refused_by_both, setup),
 		cmocka_unit_test_setup(natpmp_without_wan_address_yet, setup),
 		cmocka_unit_test_setup(silence_is_not_pestered, setup),
+		cmocka_unit_test_setup(an_announcement_ends_the_wait, setup),
 		cmocka_unit_test_setup(lost_datagrams, setup),
 		cmocka_unit_test_setup(released, setup),
 		cmocka_unit_test_setup(release_before_any_answer, setup),

@@ -76,12 +76,7 @@ static int set_health(struct settings *s, const char *text)
 
 static int set_metrics(struct settings *s, const char *text)
 {
-	uint32_t port;
-
-	if (relay_set_number(&port, 1, 65535, text))
-		return NB_E_CONFIG;
-	s->run.metrics = (struct nb_endpoint){ nb_addr4(0x7f000001), (uint16_t)port };
-	return 0;
+	return relay_set_metrics(&s->run.metrics, text);
 }
 
 static int set_exposed(struct settings *s, const char *text)
@@ -223,7 +218,7 @@ static const struct option_row rows[] = {
 	{ "tls-cert-file", 'c', "FILE", set_cert, "TLS certificate chain (PEM), for TURN over TLS, too; read again when it changes" },
 	{ "tls-key-file", 'k', "FILE", set_key, "its private key" },
 	{ "health-listen-address", 'H', "ADDR:PORT", set_health, "serve /health there (:PORT: on loopback; default: off)" },
-	{ "metrics-port", 0, "PORT", set_metrics, "serve /metrics on this loopback port (default: off)" },
+	{ "metrics-port", 0, "[ADDR:]PORT", set_metrics, "serve /metrics there (PORT: on loopback; default: off)" },
 	{ "turn-listen", 0, "ADDR:PORT,...", set_listen, "UDP addresses of STUN and TURN (default :3478)" },
 	{ "turn-tcp-listen", 0, "ADDR:PORT,...", set_tcp, "TCP addresses of both (default: the same; off: none)" },
 	{ "turn-secret", 0, "TEXT", set_secret, "shared secret of time-limited TURN credentials" },

@@ -160,6 +160,11 @@ static int set_turn_tcp(struct settings *s, const char *text)
 	return relay_set_tcp(&s->run.relay_config, text);
 }
 
+static int set_metrics(struct settings *s, const char *text)
+{
+	return relay_set_metrics(&s->run.metrics, text);
+}
+
 static int set_turn_secret(struct settings *s, const char *text)
 {
 	return relay_set_text(s->run.relay_config.secret, sizeof(s->run.relay_config.secret), text);
@@ -204,13 +209,14 @@ static const struct option_row rows[] = {
 	{ "api-rate-limiting-enabled", BOTH, NULL, set_api_limit, "limit the REST requests of each token" },
 	{ "api-rate-limiting-rpm", BOTH, "N", set_api_rpm, "to so many a minute (default 6)" },
 	{ "api-rate-limiting-burst", BOTH, "N", set_api_burst, "and so many at once (default 500)" },
+	{ "metrics-port", SERVER, "[ADDR:]PORT", set_metrics, "serve /metrics there (PORT: on loopback; default: off)" },
 	{ "log-level", BOTH, "LEVEL", set_log_level, "error, warn, info (default), debug, trace" },
 	{ "log-file", BOTH, "FILE", set_log_file, "append to FILE instead of stderr; console: stderr" },
 	{ "email", SETUP, "ADDR", set_email, "the owner's e-mail address" },
 	{ "name", SETUP, "TEXT", set_name, "the owner's name" },
 	{ "password", SETUP, "TEXT", set_password, "the owner's password (better: NB_PASSWORD)" },
 	{ "create-pat", SETUP, NULL, set_token, "also make a personal access token for one day" },
-	{ "metrics-port", BOTH, "PORT", ignore, NULL },
+	{ "metrics-port", MANAGEMENT, "PORT", ignore, NULL },
 	{ "disable-anonymous-metrics", BOTH, NULL, ignore, NULL },
 	{ "disable-geolite-update", BOTH, NULL, ignore, NULL },
 	{ "single-account-mode-domain", BOTH, "NAME", ignore, NULL },
@@ -385,9 +391,11 @@ static int adopt(struct settings *s, unsigned where)
 		nb_log_set_level(level);
 	if ((f->listen && !run->n_listen && set_listen(s, f->listen)) ||
 	    (f->stun_ports && !run->relay_config.nlisten && relay_set_stun_ports(&run->relay_config, f->stun_ports)) ||
+	    (f->metrics_port && !run->metrics.addr.family && set_metrics(s, f->metrics_port)) ||
 	    (f->secret && relay_set_text(run->relay_config.auth_secret, sizeof(run->relay_config.auth_secret), f->secret)) ||
+	    (f->metrics_port && !run->metrics.addr.family && set_metrics(s, f->metrics_port)) ||
 	    (f->secret && !*run->relay_config.secret && set_turn_secret(s, f->secret))) {
-		fprintf(stderr, "%s: %s: listenAddress, stunPorts or authSecret is not usable\n", s->who, s->config);
+		fprintf(stderr, "%s: %s: listenAddress, stunPorts, metricsPort or authSecret is not usable\n", s->who, s->config);
 		return EXIT_USAGE;
 	}
 	return 0;

@@ -452,8 +452,9 @@ static void read_server(struct reader *r, const json_t *o)
 		note(r, "store: nestbox has its own store; accounts of a stock database are not read");
 	if (owner)
 		note(r, "auth.owner: bcrypt hashes are not read: make the owner with POST /api/setup or the setup command");
-	if (get(o, "metricsPort") || get(o, "healthcheckAddress"))
-		note(r, "metricsPort, healthcheckAddress: there is no metrics or health endpoint in this version");
+	f->metrics_port = text(r, o, "metricsPort");
+	if (get(o, "healthcheckAddress"))
+		note(r, "healthcheckAddress: there is no health endpoint in this version");
 }
 
 int mgmt_file_yaml(struct mgmt_file *f, struct nb_bytes in, char *why, size_t cap)

@@ -17,6 +17,7 @@ struct mgmt_file {
 	const char *data_dir, *cert_file, *key_file;
 	const char *listen, *external_url, *log_level, *log_file;	/* config.yaml only, like what follows */
 	const char *secret;		/* authSecret */
+	const char *metrics_port;
 	const char *stun_ports;		/* "3478,3479" */
 	bool other_signal, other_relay, other_stun;	/* the local service is off */
 	/* Settings without effect, one line each for the log. */

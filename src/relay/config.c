@@ -169,6 +169,18 @@ int relay_set_ports(struct relay_config *c, const char *text)
 	return 0;
 }
 
+int relay_set_metrics(struct nb_endpoint *e, const char *text)
+{
+	uint32_t port;
+
+	if (strchr(text, ':'))
+		return nb_endpoint_parse(e, text) || !e->port ? NB_E_CONFIG : 0;
+	if (relay_set_number(&port, 0, 65535, text))
+		return NB_E_CONFIG;
+	*e = (struct nb_endpoint){ nb_addr4(0x7f000001), (uint16_t)port };
+	return 0;
+}
+
 static int one_allow(struct relay_config *c, const char *text)
 {
 	if (c->nallow == RELAY_ALLOW_MAX)

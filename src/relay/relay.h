@@ -57,6 +57,9 @@ int relay_set_url(struct relay_config *c, const char *text, bool tls);
 int relay_set_text(char *out, size_t cap, const char *text);		/* not empty, must fit */
 int relay_set_number(uint32_t *out, uint32_t min, uint32_t max, const char *text);
 
+/* "PORT" is on 127.0.0.1; "ADDR:PORT"; "0": off. */
+int relay_set_metrics(struct nb_endpoint *e, const char *text);
+
 /* Fill in the core's configuration; *out borrows from c and users. Own addresses and randomness are the
  * driver's to add. */
 void relay_turn_config(const struct relay_config *c, struct turn_server_config *out,

@@ -23,6 +23,7 @@
 #define LISTENER_BUFFER (4 << 20)
 #define OWN_REFRESH (60 * NB_SEC)	/* how long a list of own addresses is believed */
 #define DEFAULT_PORT 3478
+#define PUBLISH_NS NB_SEC		/* how old what other threads see of the counters may be */
 
 struct listener {
 	struct run_relay *owner;
@@ -44,8 +45,10 @@ struct run_relay {
 	struct run_loop *loop;
 	struct run_async stop;
 	struct run_relay_ws *ws;	/* the NetBird relay protocol; NULL: not served */
-	struct run_timer timer;
+	struct run_timer timer, publish;	/* publish: set while there is news */
 	pthread_t thread;
+	pthread_mutex_t lock;
+	struct run_relay_turn_stats published;	/* under lock */
 	bool running;
 	struct listener listeners[RELAY_LISTEN_MAX];
 	size_t nlisteners;
@@ -156,12 +159,34 @@ static void refresh_own(struct run_relay *r)
 	r->own_at = r->now;
 }
 
+static void on_publish(void *ctx, struct nb_time now)
+{
+	struct run_relay *r = ctx;
+	struct run_relay_turn_stats s = { 0 };
+
+	(void)now;
+	turn_server_stats(r->server, &s.turn);
+	if (r->tcp)
+		run_turn_tcp_stats(r->tcp, &s.tcp);
+	pthread_mutex_lock(&r->lock);
+	r->published = s;
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* The counters have moved: tell within a second, and then be quiet until they move again. */
+static void news(struct run_relay *r)
+{
+	if (nb_time_is_never(r->publish.at))
+		run_timer_set(&r->publish, nb_time_add(r->now, PUBLISH_NS));
+}
+
 static void set_timer(struct run_relay *r)
 {
 	struct nb_time at = turn_server_deadline(r->server);
 
 	if (at.ns != r->timer.at.ns)
 		run_timer_set(&r->timer, at);
+	news(r);
 }
 
 /* Receive one batch from fd; the number of datagrams. */
@@ -224,6 +249,7 @@ static void on_tcp_gone(void *ctx, const struct turn_flow *flow)
 	struct run_relay *r = ctx;
 
 	turn_server_gone(r->server, flow);
+	news(r);
 }
 
 static void on_peer(void *ctx, int events)
@@ -238,6 +264,7 @@ static void on_peer(void *ctx, int events)
 			turn_server_peer_input(r->server, s->relay, &r->in[i].from,
 					       nb_bytes(r->in[i].p, r->in[i].n), r->now);
 	flush(r);
+	news(r);
 }
 
 static void on_timer(void *ctx, struct nb_time now)
@@ -492,6 +519,7 @@ static int set_up(struct run_relay *r)
 		return err;
 	run_async_start(&r->stop, r->loop, on_stop, r);
 	run_timer_init(&r->timer, r->loop, on_timer, r);
+	run_timer_init(&r->publish, r->loop, on_publish, r);
 	err = open_protocol(r);
 	if (err || r->cfg.no_udp)
 		return err;
@@ -534,6 +562,7 @@ int run_relay_start(struct run_relay **out, const struct relay_config *cfg)
 	if (!r)
 		return NB_E_NOMEM;
 	r->cfg = *cfg;
+	pthread_mutex_init(&r->lock, NULL);
 	os_raise_descriptors();
 	err = set_up(r);
 	if (err == 0)
@@ -586,10 +615,12 @@ void run_relay_stop(struct run_relay *r)
 	}
 	if (r->loop) {
 		run_timer_stop(&r->timer);
+		run_timer_stop(&r->publish);
 		run_async_stop(&r->stop);
 		run_loop_free(r->loop);
 	}
 	nb_wipe(&r->cfg, sizeof r->cfg);
+	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
 
@@ -599,9 +630,20 @@ void run_relay_hand_over(struct run_relay *r, struct run_loop *from, struct run_
 		run_relay_ws_hand_over(r->ws, from, s, rest);
 }
 
-void run_relay_stats(struct run_relay *r, struct relay_hub_stats *out)
+bool run_relay_stats(struct run_relay *r, struct relay_hub_stats *out)
 {
-	memset(out, 0, sizeof *out);
-	if (r->ws)
-		run_relay_ws_stats(r->ws, out);
+	if (!r || !r->ws)
+		return false;
+	run_relay_ws_stats(r->ws, out);
+	return true;
+}
+
+bool run_relay_turn_stats(struct run_relay *r, struct run_relay_turn_stats *out)
+{
+	if (!r || !r->server)
+		return false;
+	pthread_mutex_lock(&r->lock);
+	*out = r->published;
+	pthread_mutex_unlock(&r->lock);
+	return true;
 }

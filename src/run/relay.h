@@ -7,6 +7,7 @@
 
 #include "relay/relay.h"
 #include "run/stream.h"
+#include "run/turn_tcp.h"
 
 struct run_relay;
 
@@ -19,7 +20,12 @@ void run_relay_stop(struct run_relay *r);
  * run_listener_config.upgraded. Always from the same thread. */
 #define RUN_RELAY_PATH "/relay"
 void run_relay_hand_over(struct run_relay *r, struct run_loop *from, struct run_stream *s, struct nb_bytes rest);
-/* Of the NetBird relay protocol, as of the last second. */
-void run_relay_stats(struct run_relay *r, struct relay_hub_stats *out);
+/* As of the last second; any thread. False, and nothing filled in, when that part is not served. */
+struct run_relay_turn_stats {
+	struct turn_server_stats turn;
+	struct run_turn_tcp_stats tcp;
+};
+bool run_relay_stats(struct run_relay *r, struct relay_hub_stats *out);
+bool run_relay_turn_stats(struct run_relay *r, struct run_relay_turn_stats *out);
 
 #endif

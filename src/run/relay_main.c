@@ -13,6 +13,7 @@
 #include "os/socket.h"
 #include "run/listen.h"
 #include "run/loop.h"
+#include "run/metrics.h"
 #include "run/relay.h"
 #include "web/websocket.h"
 
@@ -22,7 +23,8 @@ struct relay_program {
 	struct run_loop *loop;
 	struct run_relay *relay;
 	struct run_certs *certs;
-	struct run_listener *listener, *health, *metrics;
+	struct run_listener *listener, *health;
+	struct run_metrics *metrics;
 	struct run_signal term, intr, hup;
 };
 
@@ -73,34 +75,11 @@ static void on_health(void *arg, struct web_call *call)
 	web_respond(call, 200, "application/json", nb_bytes(body, (size_t)n));
 }
 
-static void put_metric(struct nb_buf *b, const char *name, const char *kind, const char *label, unsigned long long value)
+static void write_metrics(void *ctx, struct nb_buf *b)
 {
-	nb_buf_printf(b, "# TYPE %s %s\n%s%s %llu\n", name, kind, name, label, value);
-}
+	struct relay_program *p = ctx;
 
-static void on_metrics(void *arg, struct web_call *call)
-{
-	struct relay_program *p = arg;
-	struct relay_hub_stats s;
-	struct nb_buf b;
-
-	if (!nb_bytes_eq_str(call->req.path, "/metrics")) {
-		on_request(arg, call);
-		return;
-	}
-	run_relay_stats(p->relay, &s);
-	nb_buf_init(&b, 4096);
-	put_metric(&b, "relay_transfer_received_bytes_total", "counter", "", s.received_bytes);
-	put_metric(&b, "relay_transfer_sent_bytes_total", "counter", "", s.sent_bytes);
-	put_metric(&b, "relay_peers", "gauge", "{transport=\"ws\"}", s.conns - s.waiting);
-	put_metric(&b, "relay_peers_active", "gauge", "", s.active);
-	put_metric(&b, "relay_peers_idle", "gauge", "", s.conns - s.waiting - s.active);
-	put_metric(&b, "relay_peer_reconnections_total", "counter", "", s.replaced);
-	put_metric(&b, "relay_refused_total", "counter", "", s.refused);
-	put_metric(&b, "relay_dropped_slow_total", "counter", "", s.dropped_full);
-	put_metric(&b, "relay_dropped_absent_total", "counter", "", s.dropped_absent);
-	web_respond(call, b.err ? 500 : 200, "text/plain; version=0.0.4", nb_buf_view(&b));
-	nb_buf_fini(&b);
+	run_metrics_relay(b, p->relay);
 }
 
 /* --- start and stop --- */
@@ -125,7 +104,7 @@ static int open_listeners(struct relay_program *p)
 	const struct run_relay_main_config *c = p->cfg;
 	struct web_handler web = { .request = on_request, .upgrade = on_upgrade, .arg = p, .max_body = 1024 };
 	struct web_handler health = { .request = on_health, .arg = p, .max_body = 1024 };
-	struct web_handler metrics = { .request = on_metrics, .arg = p, .max_body = 1024 };
+	struct run_metrics_config metrics = { .loop = p->loop, .at = c->metrics, .write = write_metrics, .ctx = p };
 	char why[NBC_TLS_WHY];
 
 	if (c->cert_file && c->relay.url[0] && run_certs_new(&p->certs, p->loop, c->cert_file, c->key_file, why))
@@ -134,7 +113,9 @@ static int open_listeners(struct relay_program *p)
 		return 1;
 	if (c->health.port && open_listener(p, &p->health, &c->health, &health, false))
 		return 1;
-	return c->metrics.port ? open_listener(p, &p->metrics, &c->metrics, &metrics, false) : 0;
+	if (c->metrics.port && run_metrics_new(&p->metrics, &metrics, why))
+		return complain(why, "stop the program that uses it, or choose another port with --metrics-port");
+	return 0;
 }
 
 static void on_signal(void *ctx, int signum)
@@ -178,7 +159,7 @@ static void finish(struct relay_program *p)
 {
 	run_listener_free(p->listener);
 	run_listener_free(p->health);
-	run_listener_free(p->metrics);
+	run_metrics_free(p->metrics);
 	/* Tells the clients. */
 	run_relay_stop(p->relay);
 	run_certs_free(p->certs);

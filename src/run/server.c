@@ -14,6 +14,7 @@
 #include "run/certs.h"
 #include "run/listen.h"
 #include "run/loop.h"
+#include "run/metrics.h"
 #include "run/relay.h"
 #include "run/worker.h"
 #include "run/wsproxy.h"
@@ -47,6 +48,7 @@ struct server {
 	struct run_listener *listeners[RUN_SERVER_LISTEN_MAX];
 	size_t n_listeners, draining;
 	struct run_wsproxy *wsproxy;
+	struct run_metrics *metrics;
 	struct store *store;
 	struct mgmt *mgmt;
 	struct mgmt_rest *rest;
@@ -377,6 +379,23 @@ static int open_listeners(struct server *s)
 	return 0;
 }
 
+static void write_metrics(void *ctx, struct nb_buf *b)
+{
+	struct server *s = ctx;
+
+	if (s->signal)
+		signal_metrics(s->signal, b, "signal_");
+	run_metrics_relay(b, s->relay);
+}
+
+static int open_metrics(struct server *s)
+{
+	struct run_metrics_config mc = { .loop = s->loop, .at = s->cfg.metrics, .write = write_metrics, .ctx = s };
+	char why[NBC_TLS_WHY];
+
+	return mc.at.port && run_metrics_new(&s->metrics, &mc, why) ? complain(s, why) : 0;
+}
+
 static bool leaves_root(const struct server *s)
 {
 	struct stat st;
@@ -555,6 +574,7 @@ static void finish(struct server *s)
 	for (size_t i = 0; i < s->n_listeners; i++)
 		run_listener_free(s->listeners[i]);
 	run_wsproxy_free(s->wsproxy);
+	run_metrics_free(s->metrics);
 	run_relay_stop(s->relay);
 	run_worker_free(s->worker);
 	mgmt_rest_free(s->rest);
@@ -579,7 +599,7 @@ static void finish(struct server *s)
 
 static int serve(struct server *s)
 {
-	if (open_listeners(s) || find_host(s))
+	if (open_listeners(s) || open_metrics(s) || find_host(s))
 		return 1;
 	if (s->cfg.management ? start_management(s) : drop_privileges(s, true))
 		return 1;

@@ -18,6 +18,7 @@ struct run_server_config {
 	struct nb_endpoint listen[RUN_SERVER_LISTEN_MAX];	/* port 0: 443 with a certificate, else 8080 */
 	size_t n_listen;		/* 0: every address */
 	const char *cert_file, *key_file;	/* NULL: no TLS */
+	struct nb_endpoint metrics;	/* port 0: not served */
 	const char *user;		/* become this user; NULL: the owner of data_dir */
 	/* How clients reach us: http[s]://host[:port]. NULL: made from the first address; told in the log. */
 	const char *external_url;

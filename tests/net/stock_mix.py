@@ -236,15 +236,18 @@ def types(mix, want):
 
 
 def restart_server(mix, part, key):
-    """Links outlive it, and the clients come back."""
+    """Links that do not lead through it outlive it, and the clients come back."""
     a, b = mix.agents
+    carries = part == "one" and mix.path != "direct"
     mix.stop_part(part)
-    assert a.ping(b.address, "1") or a.ping(b.address, "1"), f"the link died with {part}"
+    if not carries:
+        assert a.ping(b.address, "1") or a.ping(b.address, "1"), f"the link died with {part}"
     mix.start_part(part)
     wait_for(mix.answers, limit=30)
-    took = wait_for(lambda: both(mix, key), limit=RESTART_LIMIT, step=0.2)
-    assert a.ping(b.address, "1") or a.ping(b.address, "1"), f"no ping after the restart of {part}"
-    return took
+    began = time.monotonic()
+    wait_for(lambda: both(mix, key), limit=RESTART_LIMIT, step=0.2)
+    wait_for(lambda: a.ping(b.address, "1"), limit=RESTART_LIMIT if carries else 3)
+    return time.monotonic() - began
 
 
 def restart_client(mix):

@@ -278,6 +278,36 @@ def test_tcp_can_be_off_or_elsewhere(relay):
     assert tcp_ports() == {"5349", "3479"}
 
 
+def metrics(ns, port):
+    out = subprocess.run(inside(ns, "curl", "-sf", f"http://127.0.0.1:{port}/metrics"), capture_output=True, text=True).stdout
+    return {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1]) for line in out.splitlines() if line[0] != "#"}
+
+
+def test_metrics(relay, echo, talkers):
+    """Counters of STUN and TURN, within a second or so, on loopback only."""
+    relay("--metrics-port", "9099")
+    assert metrics(S, 9099)["turn_allocations"] == 0
+    assert answers(C)
+    sent, received, lost = uclient(*STATIC, *TO_PEER, "10.82.0.1")
+    c = talkers(C, TURN_PEER, "client", "10.82.0.1:3478", "alice", "wonder")
+    c.wait("allocated")
+    assert failure(talkers, "alice", "blunder").startswith("401 ")
+    tcp_talk(b"\xffGET / HTTP/1.1\r\n\r\n".hex())
+    time.sleep(1.2)
+    m = metrics(S, 9099)
+    assert m["turn_allocations"] >= 1 and m["stun_bindings_total"] >= 1
+    assert m['turn_sent_packets_total{to="peer"}'] >= sent and m['turn_sent_packets_total{to="client"}'] >= sent
+    assert m['turn_sent_bytes_total{to="peer"}'] >= sent * 100
+    assert m["turn_auth_failures_total"] >= 1 and m["turn_challenges_total"] >= 1
+    assert m["turn_tcp_accepted_total"] == 1 and m["turn_tcp_malformed_total"] == 1 and m["turn_tcp_connections"] == 0
+    c.say("close")
+    c.wait("closed")
+    time.sleep(1.2)
+    assert metrics(S, 9099)["turn_allocations"] == m["turn_allocations"] - 1
+    outside = subprocess.run(inside(C, "curl", "-s", "--max-time", 2, "http://10.82.0.1:9099/metrics"), capture_output=True)
+    assert outside.returncode != 0
+
+
 def test_allocation_ends_with_its_connection(relay, echo, talkers):
     """The only relay port is free again when the TCP client has left, whatever its lifetime was."""
     relay("--relay-ports", "52000-52001")

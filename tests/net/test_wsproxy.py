@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import h2.config
@@ -178,8 +179,8 @@ def test_too_many_of_one_source(server):
 
 
 def test_combined_server(tmp_path):
-    port = free_port()
-    p = subprocess.Popen([NESTBOX, "server", "--data-dir", tmp_path / "data", "--listen", f"127.0.0.1:{port}", "--external-url",
+    port, metrics = free_port(), free_port()
+    p = subprocess.Popen([NESTBOX, "server", "--metrics-port", str(metrics), "--data-dir", tmp_path / "data", "--listen", f"127.0.0.1:{port}", "--external-url",
                           f"http://127.0.0.1:{port}", "--turn-listen", f"127.0.0.1:{free_port()}"], stderr=subprocess.DEVNULL)
     try:
         for _ in range(200):
@@ -193,6 +194,9 @@ def test_combined_server(tmp_path):
         other = Tunnel(port, "/ws-proxy/signal")
         stream = other.start(CONNECT, headers=[(ID, "both")])
         assert other.headers(stream)[MARKER] == "1"
+        page = urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5).read().decode()
+        for line in ("signal_active_peers 1", 'relay_peers{transport="ws"} 0', "turn_allocations 0"):
+            assert line in page.splitlines()
         # its end is announced: GOAWAY without an error (h2 itself refuses what may still follow one)
         p.send_signal(signal.SIGTERM)
         rest = b""

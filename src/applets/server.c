@@ -145,6 +145,11 @@ static int set_log_level(struct settings *s, const char *text)
 	return 0;
 }
 
+static int set_relay_protocol(struct settings *s, const char *text)
+{
+	return set_bool(&s->run.relay_protocol, text);
+}
+
 static int set_relay_ports(struct settings *s, const char *text)
 {
 	return relay_set_ports(&s->run.relay_config, text);
@@ -202,6 +207,7 @@ static const struct option_row rows[] = {
 	{ "turn-listen", SERVER, "ADDR:PORT,...", set_turn_listen, "UDP addresses of STUN and TURN (default :3478)" },
 	{ "turn-tcp-listen", SERVER, "ADDR:PORT,...", set_turn_tcp, "TCP addresses of both (default: the same; off: none)" },
 	{ "turn-secret", SERVER, "TEXT", set_turn_secret, "shared secret of TURN credentials (default: made and kept here)" },
+	{ "relay-protocol", SERVER, NULL, set_relay_protocol, "serve NetBird's relay protocol (default true)" },
 	{ "relay-ports", SERVER, "LOW-HIGH|N", set_relay_ports, "ports of relayed addresses (default 256: 49152-49407)" },
 	{ "external-ip", SERVER, "ADDR,...", set_external_ip, "addresses of relayed traffic when we are behind a NAT" },
 	{ "allow-peer", SERVER, "CIDR,...", set_allow_peer, "peers to relay to although they are private or reserved" },
@@ -386,7 +392,7 @@ static int adopt(struct settings *s, unsigned where)
 		return 0;
 	run->signal = !f->other_signal;
 	run->relay = !f->other_stun;
-	run->relay_protocol = !f->other_relay;
+	run->relay_protocol = run->relay_protocol && !f->other_relay;
 	if (f->log_level && !s->level_given && nb_log_level_parse(&level, f->log_level) == 0)
 		nb_log_set_level(level);
 	if ((f->listen && !run->n_listen && set_listen(s, f->listen)) ||

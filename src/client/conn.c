@@ -11,6 +11,7 @@
 
 #define OFFER_FIRST_MS 3000		/* second OFFER after opening; doubles */
 #define OFFER_AGAIN_MS 800		/* first OFFER after a loss; doubles */
+#define OFFER_PARTIAL_CAP_MS 600000	/* where it ends while one of two paths works */
 #define OFFER_CAP_MIN_MS 30000		/* where doubling ends, random per peer */
 #define OFFER_CAP_MAX_MS 45000
 #define OFFER_CAP_LOST_MS 8000		/* the same for five minutes after a path was lost */
@@ -39,6 +40,7 @@ struct queued {
 	enum client_conn_path path;
 	struct nb_endpoint remote;
 	unsigned via;
+	uint32_t channel;
 	bool handshake;
 };
 
@@ -47,6 +49,9 @@ struct early {
 	struct ice_candidate c;
 	struct nb_time at;
 };
+
+/* The channel on the relay we share with the peer. */
+enum relay_state { NO_RELAY, RELAY_OPENING, RELAY_UP };
 
 /* One ICE agent and what belongs to it only. */
 struct session {
@@ -73,6 +78,8 @@ struct client_conn {
 	bool peer_ice;			/* the peer sends credentials, as far as we know */
 	uint16_t peer_port;
 	char peer_relay[CLIENT_RELAY_URL_MAX];
+	struct nb_addr peer_relay_ip;
+	char peer_ufrag[ICE_UFRAG_MAX + 1];	/* another one: the peer has started anew */
 	struct early *early;		/* allocated while there are any */
 	unsigned nearly;
 	struct nb_time early_until;
@@ -80,10 +87,15 @@ struct client_conn {
 	struct nb_time offer_at;
 	int64_t offer_ms, offer_cap_ms;
 
-	enum client_conn_path path;
-	struct ice_pair_info pair;	/* valid unless path is NONE */
+	enum relay_state relay;
+	char relay_url[CLIENT_RELAY_URL_MAX];	/* where the channel is, unless NO_RELAY */
+	uint32_t channel;
+
+	enum client_conn_path path;	/* in use: ICE's, else the relay */
+	enum client_conn_path ice_path;	/* NONE, TURN or DIRECT */
+	struct ice_pair_info pair;	/* valid unless ice_path is NONE */
 	struct nb_endpoint direct;	/* where the last direct path led; family 0: there was none */
-	struct nb_time loose_until;	/* the path has no session any more: no longer than this */
+	struct nb_time loose_until;	/* ICE's path has no session any more: no longer than this */
 	struct nb_time roamed;		/* WireGuard heard the peer from elsewhere; 0 for never */
 	struct nb_time changed;
 	unsigned idle_ms;		/* of the next session */
@@ -122,9 +134,13 @@ static void push_endpoint(struct client_conn *c, bool handshake)
 	struct queued *q = push(c, CLIENT_CONN_ENDPOINT);
 
 	q->path = c->path;
+	q->handshake = handshake;
+	if (c->path == CLIENT_PATH_RELAY) {
+		q->channel = c->channel;
+		return;
+	}
 	q->remote = c->pair.remote.at;
 	q->via = c->pair.via;
-	q->handshake = handshake;
 }
 
 static void push_permit(struct client_conn *c, const struct nb_addr *peer)
@@ -173,7 +189,10 @@ static bool take_queued(struct client_conn *c, struct client_conn_event *ev)
 	ev->path = q->path;
 	ev->remote = q->remote;
 	ev->via = q->via;
+	ev->channel = q->channel;
 	ev->handshake = q->handshake;
+	if (q->type == CLIENT_CONN_RELAY_OPEN)
+		memcpy(ev->relay_url, c->relay_url, sizeof ev->relay_url);
 	if (q->type == CLIENT_CONN_SEND) {
 		ev->signal.type = q->signal;
 		describe(c, &ev->signal);
@@ -221,7 +240,7 @@ static int64_t offer_cap(const struct client_conn *c, struct nb_time now)
 /* The next OFFER after ms, ten percent more or less, and then twice as long. */
 static void schedule_offer(struct client_conn *c, int64_t ms, struct nb_time now)
 {
-	int64_t cap = offer_cap(c, now);
+	int64_t cap = c->path == CLIENT_PATH_NONE ? offer_cap(c, now) : OFFER_PARTIAL_CAP_MS;
 
 	c->offer_at = nb_time_add_ms(now, random_between(c, ms - ms / 10, ms + ms / 10));
 	c->offer_ms = ms * 2 < cap ? ms * 2 : cap;
@@ -236,13 +255,43 @@ static bool peer_heard(const struct session *s)
 	return st->requests_received || st->responses_received;
 }
 
+/* ICE has no path, or one that will not last. */
+static bool is_loose(const struct client_conn *c)
+{
+	return !c->ice_path || !nb_time_is_never(c->loose_until);
+}
+
+static bool ice_missing(const struct client_conn *c)
+{
+	return !c->cfg.net->force_relay && c->peer_ice && is_loose(c) && !(c->session && peer_heard(c->session));
+}
+
+static bool relay_missing(const struct client_conn *c)
+{
+	return c->cfg.net->relay_url[0] && c->peer_relay[0] && c->relay != RELAY_UP;
+}
+
+/* Offers until there is a path; rarer and rarer while one of two is missing (stock makes three and then one each
+ * hour); none when all is there. */
 static void run_guard(struct client_conn *c, struct nb_time now)
 {
 	if (!c->open || !nb_time_due(c->offer_at, now))
 		return;
-	if (!c->session || !peer_heard(c->session))
+	if (!is_loose(c) && !relay_missing(c)) {
+		c->offer_at = NB_TIME_NEVER;
+		return;
+	}
+	if (c->path == CLIENT_PATH_NONE ? !c->session || !peer_heard(c->session) || relay_missing(c) :
+					  ice_missing(c) || relay_missing(c))
 		push_signal(c, CLIENT_SIGNAL_OFFER);
 	schedule_offer(c, c->offer_ms, now);
+}
+
+/* Something was lost, or came back. */
+static void guard_event(struct client_conn *c, struct nb_time now)
+{
+	if (c->open)
+		schedule_offer(c, OFFER_AGAIN_MS, now);
 }
 
 /* ---- Paths ---- */
@@ -254,57 +303,165 @@ static enum client_conn_path path_of(const struct ice_pair_info *p)
 
 static void stop_path_timers(struct client_conn *c)
 {
-	c->endpoint_at = c->punch_at = c->watch_at = c->loose_until = NB_TIME_NEVER;
+	c->endpoint_at = c->watch_at = NB_TIME_NEVER;
 	c->handshake.ns = 0;
 }
 
-/* The path is gone: WireGuard must stop sending there, and we offer again soon. */
-static void lose_path(struct client_conn *c, struct nb_time now)
+/* The path is gone: WireGuard must stop sending there. */
+static void no_path(struct client_conn *c, struct nb_time now)
 {
-	if (c->path == CLIENT_PATH_NONE)
-		return;
-	c->path = CLIENT_PATH_NONE;
 	c->changed = now;
 	stop_path_timers(c);
 	push(c, CLIENT_CONN_NO_ENDPOINT);
 	push(c, CLIENT_CONN_CHANGED);
-	if (c->open)
-		schedule_offer(c, OFFER_AGAIN_MS, now);
+}
+
+/* The controlling side points WireGuard at the path at once; the other waits for a packet from there, which moves its
+ * WireGuard, and acts on its own only when none comes. Back to the relay both go at once (spec 3.3). */
+static void use_path(struct client_conn *c, bool back, struct nb_time now)
+{
+	if (c->handshake.ns == 0 || nb_time_is_never(c->watch_at))
+		c->watch_at = nb_time_add_ms(now, HANDSHAKE_FIRST_MS);
+	if (c->controller || back) {
+		c->endpoint_at = NB_TIME_NEVER;
+		push_endpoint(c, c->controller && c->handshake.ns == 0);
+	} else {
+		c->endpoint_at = nb_time_add_ms(now, RESPONDER_WAIT_MS);
+	}
+	push(c, CLIENT_CONN_CHANGED);
+}
+
+/* After ICE or the relay came or went: the better of the two. */
+static void choose_path(struct client_conn *c, struct nb_time now)
+{
+	enum client_conn_path old = c->path;
+
+	c->path = c->ice_path ? c->ice_path : c->relay == RELAY_UP ? CLIENT_PATH_RELAY : CLIENT_PATH_NONE;
+	if (c->path == old)
+		return;
+	if (c->path == CLIENT_PATH_NONE) {
+		no_path(c, now);
+		return;
+	}
+	if (old == CLIENT_PATH_NONE)
+		c->changed = now;
+	use_path(c, old > c->path, now);
+}
+
+static void lose_ice(struct client_conn *c, struct nb_time now)
+{
+	if (!c->ice_path)
+		return;
+	c->ice_path = CLIENT_PATH_NONE;
+	c->punch_at = c->loose_until = NB_TIME_NEVER;
+	choose_path(c, now);
+	guard_event(c, now);
 }
 
 static void take_pair(struct client_conn *c, const struct ice_pair_info *pair)
 {
 	c->pair = *pair;
-	c->path = path_of(pair);
-	if (c->path == CLIENT_PATH_DIRECT)
+	c->ice_path = path_of(pair);
+	if (c->ice_path == CLIENT_PATH_DIRECT)
 		c->direct = pair->remote.at;
 }
 
-/* ICE has a pair. The controlling side points WireGuard at it and begins the handshake; the other
- * waits for that handshake and acts on its own only when it stays away (spec 3.3). */
-static void gain_path(struct client_conn *c, const struct ice_pair_info *pair, struct nb_time now)
+/* ICE has a pair: in place of the relay, of nothing, or of a path that had no session any more. */
+static void gain_ice(struct client_conn *c, const struct ice_pair_info *pair, struct nb_time now)
 {
-	if (c->path == CLIENT_PATH_NONE)
-		c->changed = now;
-	stop_path_timers(c);
+	bool loose = c->ice_path != CLIENT_PATH_NONE;
+
 	take_pair(c, pair);
-	c->offer_at = NB_TIME_NEVER;	/* lose_path() starts the guard again */
-	c->watch_at = nb_time_add_ms(now, HANDSHAKE_FIRST_MS);
+	c->loose_until = NB_TIME_NEVER;
+	if (!relay_missing(c))
+		c->offer_at = NB_TIME_NEVER;	/* lose_ice() starts the guard again */
 	c->punch_at = pair->local.type == ICE_RELAY ? NB_TIME_NEVER : nb_time_add_ms(now, PUNCH_WAIT_MS);
-	if (c->controller)
-		push_endpoint(c, true);
-	else
-		c->endpoint_at = nb_time_add_ms(now, RESPONDER_WAIT_MS);
-	push(c, CLIENT_CONN_CHANGED);
+	if (!loose) {
+		choose_path(c, now);
+		return;
+	}
+	c->path = c->ice_path;
+	c->handshake.ns = 0;
+	use_path(c, false, now);
 }
 
 /* The controlling side changed its mind. */
-static void change_path(struct client_conn *c, const struct ice_pair_info *pair)
+static void change_pair(struct client_conn *c, const struct ice_pair_info *pair)
 {
 	take_pair(c, pair);
+	c->path = c->ice_path;
 	if (nb_time_is_never(c->endpoint_at))
 		push_endpoint(c, false);
 	push(c, CLIENT_CONN_CHANGED);
+}
+
+/* ---- The relay ---- */
+
+static void close_relay(struct client_conn *c, struct nb_time now)
+{
+	if (c->relay == NO_RELAY)
+		return;
+	c->relay = NO_RELAY;
+	push(c, CLIENT_CONN_RELAY_CLOSE);
+	choose_path(c, now);
+}
+
+/* The relay of a pair is the controlling side's home (spec 3.2). */
+static void open_relay(struct client_conn *c, struct nb_time now)
+{
+	const struct client_network *net = c->cfg.net;
+	const char *url = c->controller ? net->relay_url : c->peer_relay;
+
+	if (!net->relay_url[0] || !c->peer_relay[0])
+		return;
+	if (c->relay != NO_RELAY && strcmp(c->relay_url, url) == 0)
+		return;
+	close_relay(c, now);
+	copy_text(c->relay_url, sizeof c->relay_url, url);
+	c->relay = RELAY_OPENING;
+	push(c, CLIENT_CONN_RELAY_OPEN)->remote.addr = c->controller ? (struct nb_addr){ 0 } : c->peer_relay_ip;
+}
+
+void client_conn_relay_up(struct client_conn *c, uint32_t channel, struct nb_time now)
+{
+	c->now = now;
+	if (c->relay != RELAY_OPENING)
+		return;
+	c->relay = RELAY_UP;
+	c->channel = channel;
+	if (c->ice_path)
+		c->offer_at = NB_TIME_NEVER;
+	choose_path(c, now);
+	push(c, CLIENT_CONN_CHANGED);
+}
+
+void client_conn_relay_gone(struct client_conn *c, struct nb_time now)
+{
+	bool up = c->relay == RELAY_UP;
+
+	c->now = now;
+	if (c->relay == NO_RELAY)
+		return;
+	c->relay = NO_RELAY;
+	choose_path(c, now);
+	if (up)
+		guard_event(c, now);
+	push(c, CLIENT_CONN_CHANGED);
+}
+
+void client_conn_relay_ready(struct client_conn *c, struct nb_time now)
+{
+	c->now = now;
+	if (!c->open)
+		return;
+	open_relay(c, now);
+	if (c->path != CLIENT_PATH_NONE) {
+		guard_event(c, now);
+		return;
+	}
+	/* What the peer knows of us so far has no relay in it. */
+	push_signal(c, CLIENT_SIGNAL_OFFER);
+	schedule_offer(c, OFFER_FIRST_MS, now);
 }
 
 /* ---- Sessions ---- */
@@ -332,7 +489,7 @@ static void drop_session(struct client_conn *c)
 static void end_session(struct client_conn *c, struct nb_time now)
 {
 	drop_session(c);
-	lose_path(c, now);
+	lose_ice(c, now);
 }
 
 /* The session is of no use any more because we or the peer moved. WireGuard sends from where it is now
@@ -340,19 +497,14 @@ static void end_session(struct client_conn *c, struct nb_time now)
  * session has found one. */
 static void loosen(struct client_conn *c, struct nb_time now)
 {
-	if (c->path != CLIENT_PATH_DIRECT) {
+	if (c->ice_path != CLIENT_PATH_DIRECT) {
 		end_session(c, now);
 		return;
 	}
 	drop_session(c);
-	stop_path_timers(c);
+	c->endpoint_at = c->watch_at = c->punch_at = NB_TIME_NEVER;
 	c->loose_until = nb_time_add_ms(now, LOOSE_MS);
 	schedule_offer(c, OFFER_AGAIN_MS, now);
-}
-
-static bool is_loose(const struct client_conn *c)
-{
-	return c->path == CLIENT_PATH_NONE || !nb_time_is_never(c->loose_until);
 }
 
 /* Tell the peer where we are: the handshake moves its WireGuard here, long before the signal server has
@@ -528,13 +680,20 @@ static void begin_session(struct client_conn *c, const struct client_signal_msg 
 	s->repeat_at = m->type == CLIENT_SIGNAL_OFFER ? nb_time_add_ms(now, REPEAT_MS) : NB_TIME_NEVER;
 	s->has_remote = m->has_session;
 	memcpy(s->remote, m->session, sizeof s->remote);
-	s->turn = net->relay_only || !net->relay_url[0] || !m->relay_url[0];
+	s->turn = net->relay_only || !(net->relay_url[0] || net->relay_configured) || !m->relay_url[0];
 	c->session = s;
 	offer_network(c, now);
 	use_early(c, m->ufrag, now);
 }
 
-/* Does the path still carry anything, as far as we can tell? */
+/* WireGuard's sessions are of no use any more; the next endpoint takes a new handshake. */
+static void reset_keys(struct client_conn *c)
+{
+	c->handshake.ns = 0;
+	push(c, CLIENT_CONN_RESET);
+}
+
+/* Does ICE's path still carry anything, as far as we can tell? */
 static bool heard_lately(const struct client_conn *c, struct nb_time now)
 {
 	struct ice_pair_info live;
@@ -554,8 +713,8 @@ static void end_for_new(struct client_conn *c, const struct client_signal_msg *m
 		loosen(c, now);
 		return;
 	}
-	if (restarted && c->path != CLIENT_PATH_NONE && c->controller)
-		push(c, CLIENT_CONN_RESET);
+	if (restarted && c->ice_path && c->controller)
+		reset_keys(c);
 	end_session(c, now);
 }
 
@@ -596,7 +755,7 @@ static void announce(struct session *s, const struct ice_candidate *cand)
 static void session_died(struct client_conn *c, struct nb_time now)
 {
 	/* Died while nobody used it: perhaps a NAT has forgotten us between two checks. */
-	if (c->path != CLIENT_PATH_NONE && nb_time_diff(now, c->active) > 2 * ICE_ACTIVE_MS * NB_MS && c->idle_ms > IDLE_MIN_MS)
+	if (c->ice_path && nb_time_diff(now, c->active) > 2 * ICE_ACTIVE_MS * NB_MS && c->idle_ms > IDLE_MIN_MS)
 		c->idle_ms = c->idle_ms / 2 > IDLE_MIN_MS ? c->idle_ms / 2 : IDLE_MIN_MS;
 	if (heard_lately(c, now))
 		loosen(c, now);
@@ -615,10 +774,10 @@ static void agent_event(struct client_conn *c, const struct ice_event *ev, struc
 			offer_mapping(c, now);
 		break;
 	case ICE_EV_CONNECTED:
-		gain_path(c, &ev->pair, now);
+		gain_ice(c, &ev->pair, now);
 		break;
 	case ICE_EV_SELECTED:
-		change_path(c, &ev->pair);
+		change_pair(c, &ev->pair);
 		break;
 	case ICE_EV_DISCONNECTED:
 	case ICE_EV_FAILED:
@@ -664,11 +823,28 @@ static void on_candidate(struct client_conn *c, const struct client_signal_msg *
 	remember_early(c, &cand, now);
 }
 
+/* A peer that comes with other credentials has started anew, and its WireGuard with it. Where the relay did not notice
+ * (it took the new connection for the old one) the controlling side begins again. */
+static void note_restart(struct client_conn *c, const struct client_signal_msg *m)
+{
+	bool other = m->ufrag[0] && c->peer_ufrag[0] && strcmp(c->peer_ufrag, m->ufrag) != 0;
+
+	if (m->ufrag[0])
+		copy_text(c->peer_ufrag, sizeof c->peer_ufrag, m->ufrag);
+	if (!other || !c->controller || c->path != CLIENT_PATH_RELAY)
+		return;
+	reset_keys(c);
+	push_endpoint(c, true);
+}
+
 static void on_description(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
 {
 	c->peer_ice = m->ufrag[0] && m->pwd[0];
 	c->peer_port = m->wg_port;
 	copy_text(c->peer_relay, sizeof c->peer_relay, m->relay_url);
+	c->peer_relay_ip = m->relay_ip;
+	note_restart(c, m);
+	open_relay(c, now);
 	if (!c->peer_ice)
 		end_session(c, now);
 	else if (!c->cfg.net->force_relay)
@@ -705,6 +881,7 @@ struct client_conn *client_conn_new(const struct client_conn_config *cfg, struct
 	c->offer_at = c->early_until = NB_TIME_NEVER;
 	c->offer_cap_ms = random_between(c, OFFER_CAP_MIN_MS, OFFER_CAP_MAX_MS);
 	stop_path_timers(c);
+	c->punch_at = c->loose_until = NB_TIME_NEVER;
 	return c;
 }
 
@@ -739,9 +916,11 @@ void client_conn_close(struct client_conn *c, struct nb_time now)
 		return;
 	c->open = false;
 	c->now = c->changed = now;
-	c->offer_at = NB_TIME_NEVER;
 	end_session(c, now);
+	close_relay(c, now);
 	drop_early(c);
+	c->offer_at = NB_TIME_NEVER;
+	c->peer_ufrag[0] = c->peer_relay[0] = 0;
 	push(c, CLIENT_CONN_CHANGED);
 }
 
@@ -765,7 +944,7 @@ void *client_conn_user(const struct client_conn *c)
 void client_conn_signal_ready(struct client_conn *c, struct nb_time now)
 {
 	c->now = now;
-	if (!c->open || !is_loose(c))
+	if (!c->open || (!is_loose(c) && !relay_missing(c)))
 		return;
 	c->offer_at = now;
 	c->offer_ms = OFFER_AGAIN_MS;
@@ -793,7 +972,7 @@ static bool present(const struct client_network *net, const struct nb_addr *host
 static bool lost_address(const struct client_conn *c)
 {
 	const struct session *s = c->session;
-	bool direct = c->path != CLIENT_PATH_NONE && !c->pair.via;
+	bool direct = c->ice_path && !c->pair.via;
 
 	for (unsigned i = 0; i < s->nannounce; i++) {
 		const struct ice_candidate *own = &s->announce[i];
@@ -901,16 +1080,23 @@ static void run_watcher(struct client_conn *c, struct nb_time now)
 
 	if (!nb_time_due(c->watch_at, now))
 		return;
-	if (c->handshake.ns && nb_time_before(now, next))
+	if (c->handshake.ns && nb_time_before(now, next)) {
 		c->watch_at = next;
-	else
+		return;
+	}
+	c->handshake.ns = 0;
+	if (c->ice_path) {
 		end_session(c, now);
+		return;
+	}
+	close_relay(c, now);
+	guard_event(c, now);
 }
 
 static void run_loose(struct client_conn *c, struct nb_time now)
 {
 	if (nb_time_due(c->loose_until, now))
-		lose_path(c, now);
+		lose_ice(c, now);
 }
 
 /* Stock makes its agent out of our ANSWER and throws away what comes before that is done, so the candidates
@@ -981,8 +1167,9 @@ void client_conn_status(const struct client_conn *c, struct client_conn_status *
 		.path = c->path,
 		.changed = c->changed,
 	};
-	copy_text(out->relay_url, sizeof out->relay_url, c->peer_relay);
-	if (!out->connected)
+	out->relay_up = c->relay == RELAY_UP;
+	copy_text(out->relay_url, sizeof out->relay_url, c->relay == NO_RELAY ? c->peer_relay : c->relay_url);
+	if (!c->ice_path)
 		return;
 	out->local_type = c->pair.local.type;
 	out->remote_type = c->pair.remote.type;

@@ -54,6 +54,7 @@ struct client_network {
 						 * 0.0.0.0: not known, taken from STUN */
 	char relay_url[CLIENT_RELAY_URL_MAX];	/* our home relay when connected, else "" */
 	struct nb_addr relay_ip;
+	bool relay_configured;		/* management named relays, connected or not */
 	const char *version;			/* NB_COMPAT */
 	bool force_relay;			/* no ICE at all (NB_FORCE_RELAY) */
 	bool relay_only;			/* TURN candidates only (NB_ICE_FORCE_RELAY_CONN) */
@@ -77,10 +78,13 @@ enum client_conn_path { CLIENT_PATH_NONE, CLIENT_PATH_RELAY, CLIENT_PATH_TURN, C
 enum client_conn_event_type {
 	CLIENT_CONN_SEND,	/* signal: seal and send to the peer */
 	CLIENT_CONN_PERMIT,	/* remote: give this address a permission on every TURN allocation */
-	CLIENT_CONN_ENDPOINT,	/* path, remote, via: point WireGuard there. handshake: start one now (we are the
-				 * controlling side, or waited long enough). Path TURN: bind a channel first */
+	CLIENT_CONN_ENDPOINT,	/* path, remote and via or channel: point WireGuard there. handshake: start one now (we are
+				 * the controlling side, or waited long enough). Path TURN: bind a channel first */
 	CLIENT_CONN_NO_ENDPOINT,	/* no path: remove WireGuard's endpoint, keep the peer */
 	CLIENT_CONN_RESET,	/* the other side was restarted: forget WireGuard's sessions with it */
+	CLIENT_CONN_RELAY_OPEN,	/* relay_url, remote.addr (family 0: unknown): open a channel to the peer there; answer with
+				 * client_conn_relay_up() or _gone() */
+	CLIENT_CONN_RELAY_CLOSE,	/* close that channel, without an answer */
 	CLIENT_CONN_CHANGED,	/* client_conn_status() has something new */
 };
 
@@ -90,7 +94,9 @@ struct client_conn_event {
 	enum client_conn_path path;
 	struct nb_endpoint remote;
 	unsigned via;			/* 0: shared socket; k: TURN allocation k - 1 */
+	uint32_t channel;		/* path RELAY */
 	bool handshake;
+	char relay_url[CLIENT_RELAY_URL_MAX];
 };
 
 /* What `netbird status -d` and --json show of a peer. */
@@ -102,14 +108,17 @@ struct client_conn_status {
 	struct nb_endpoint local, remote;
 	int64_t rtt_ns;
 	struct nb_time changed;		/* when `connected` changed last */
-	char relay_url[CLIENT_RELAY_URL_MAX];	/* the peer's relay, as it said */
+	char relay_url[CLIENT_RELAY_URL_MAX];	/* the relay we share, else the peer's own, as it said */
+	bool relay_up;			/* the relay can carry traffic, as path or standby */
 };
 
 struct client_conn;
 
 /* After every call below that takes the time: client_conn_output() and client_conn_event() until both give 0, then
- * sleep to client_conn_deadline(). (CLIENT_PATH_RELAY is for NetBird's own relay and not produced yet. One of the
- * datagrams is no STUN: the two bytes of spec 1.7.) */
+ * sleep to client_conn_deadline(). (CLIENT_PATH_RELAY is NetBird's own relay. One of the datagrams is no STUN: the two
+ * bytes of spec 1.7.)
+ * Relay and ICE go on in parallel: the relay carries traffic until ICE has a pair, stays open beside it, and takes over
+ * the moment ICE loses it; WireGuard's keys survive both (spec 3). */
 
 /* A closed connection: nothing happens before client_conn_open(). cfg is copied. NULL without memory. */
 struct client_conn *client_conn_new(const struct client_conn_config *cfg, struct nb_time now);
@@ -135,6 +144,12 @@ struct nb_time client_conn_deadline(const struct client_conn *c);
 
 /* The signal stream (or management) came back after a loss: re-offer at once unless connected. */
 void client_conn_signal_ready(struct client_conn *c, struct nb_time now);
+/* The channel asked for with CLIENT_CONN_RELAY_OPEN reaches the peer: id for endpoints. */
+void client_conn_relay_up(struct client_conn *c, uint32_t channel, struct nb_time now);
+/* There is no such channel, or not any more. */
+void client_conn_relay_gone(struct client_conn *c, struct nb_time now);
+/* Our home relay is connected (client_network says so): the peer is told, a channel opened. */
+void client_conn_relay_ready(struct client_conn *c, struct nb_time now);
 /* client_network changed. Not hard: a TURN allocation, STUN server, relay or port mapping appeared: a running agent takes the new
  * candidates in. hard: interface addresses changed, or (same addresses) the default route: a session that used an
  * address which is gone starts anew at once, as does every session after a route change; where addresses were only

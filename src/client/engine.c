@@ -16,6 +16,8 @@
 
 static void peer_free(struct engine_peer *p)
 {
+	if (p->channel)
+		client_relays_close(p->e->relays, p->channel);
 	client_conn_free(p->conn);
 	free(p->fqdn);
 	nb_wipe(&p->stats, sizeof p->stats);
@@ -181,6 +183,11 @@ static void set_endpoint(struct client_engine *e, struct engine_peer *p, const s
 	struct wg_ep ep = { .kind = WG_EP_UDP, .remote = ev->remote };
 
 	p->waits_channel = false;
+	if (ev->path == CLIENT_PATH_RELAY) {
+		ep = (struct wg_ep){ .kind = WG_EP_STREAM, .id = ev->channel };
+		e->cfg.ops->peer_endpoint(e->cfg.arg, p->key, &ep, ev->handshake);
+		return;
+	}
 	if (ev->via)
 		client_servers_bind(e, p, ev->via, &ev->remote, ev->handshake, now);
 	else
@@ -208,6 +215,13 @@ static void on_conn_event(struct client_engine *e, struct engine_peer *p, struct
 		break;
 	case CLIENT_CONN_RESET:
 		e->cfg.ops->peer_reset(e->cfg.arg, p->key);
+		break;
+	case CLIENT_CONN_RELAY_OPEN:
+		client_engine_relay_open_channel(e, p, ev, now);
+		break;
+	case CLIENT_CONN_RELAY_CLOSE:
+		client_relays_close(e->relays, p->channel);
+		p->channel = 0;
 		break;
 	case CLIENT_CONN_CHANGED:
 		e->cfg.ops->changed(e->cfg.arg);
@@ -260,7 +274,6 @@ int client_engine_login(struct client_engine *e, const Management__LoginResponse
 	const Management__PeerConfig *c = r->peerconfig;
 	int mtu = e->cfg.cfg->mtu, err;
 
-	(void)now;
 	err = read_own(&e->v4, &e->v6, c);
 	if (err)
 		return err;
@@ -270,7 +283,10 @@ int client_engine_login(struct client_engine *e, const Management__LoginResponse
 	free(e->fqdn);
 	e->fqdn = strdup(c->fqdn ? c->fqdn : "");
 	e->lazy = c->lazyconnectionenabled;
-	return e->cfg.ops->iface(e->cfg.arg, &e->v4, e->v6.addr.family ? &e->v6 : NULL, mtu);
+	err = e->cfg.ops->iface(e->cfg.arg, &e->v4, e->v6.addr.family ? &e->v6 : NULL, mtu);
+	if (!err && r->netbirdconfig)
+		client_engine_relays_update(e, r->netbirdconfig, now);
+	return err;
 }
 
 /* True when the map moves us to another address, which takes a new start. */
@@ -295,8 +311,10 @@ void client_engine_sync(struct client_engine *e, const Management__SyncResponse 
 {
 	const Management__NetworkMap *map = r->networkmap;
 
-	if (r->netbirdconfig)
+	if (r->netbirdconfig) {
+		client_engine_relays_update(e, r->netbirdconfig, now);
 		client_servers_update(e, r->netbirdconfig, now);
+	}
 	if (r->version == 1) {
 		nb_error("management sent a component map, which was not asked for; it is ignored");
 		return;
@@ -388,6 +406,8 @@ void client_engine_hosts(struct client_engine *e, const struct nb_addr *hosts, s
 	/* Allocations belong to the address they were made from. */
 	if (moved)
 		client_servers_moved(e, now);
+	if (hard)
+		client_relays_hurry(e->relays, now);
 	network_changed(e, hard, now);
 }
 
@@ -454,7 +474,7 @@ void client_engine_wg_stats(struct client_engine *e, const uint8_t key[NB_KEY_LE
 
 struct nb_time client_engine_deadline(const struct client_engine *e)
 {
-	return nb_time_min(e->next, client_servers_deadline(e));
+	return nb_time_min(nb_time_min(e->next, client_servers_deadline(e)), client_relays_deadline(e->relays));
 }
 
 void client_engine_timer(struct client_engine *e, struct nb_time now)
@@ -463,6 +483,8 @@ void client_engine_timer(struct client_engine *e, struct nb_time now)
 	struct nb_time next = NB_TIME_NEVER;
 
 	client_servers_timer(e, now);
+	e->relay_now = now;
+	client_relays_timer(e->relays, now);
 	if (!nb_time_due(e->next, now))
 		return;
 	e->next = NB_TIME_NEVER;
@@ -499,6 +521,10 @@ struct client_engine *client_engine_new(const struct client_engine_config *cfg, 
 	e->net.relay_only = cfg->relay_only;
 	e->net.nrelayed = CLIENT_TURN_MAX;
 	e->next = NB_TIME_NEVER;
+	if (client_engine_relays_new(e)) {
+		client_engine_free(e);
+		return NULL;
+	}
 	return e;
 }
 
@@ -518,9 +544,7 @@ void client_engine_free(struct client_engine *e)
 	nb_map_fini(&e->peers);
 	client_servers_free(e);
 	ice_demux_fini(&e->demux);
-	for (size_t i = 0; i < e->nrelay_urls; i++)
-		free(e->relay_urls[i]);
-	free(e->relay_urls);
+	client_relays_free(e->relays);
 	free(e->fqdn);
 	nb_wipe(e, sizeof *e);
 	free(e);

@@ -13,6 +13,7 @@
 #include "filter/filter.h"
 #include "proto/daemon.pb-c.h"
 #include "proto/management.pb-c.h"
+#include "proto/relaymsg.h"
 #include "wg/wg.h"
 
 #define CLIENT_PEERS_MAX 16384	/* remote peers of one agent */
@@ -56,6 +57,10 @@ struct client_engine_ops {
 	void (*changed)(void *arg);
 	/* One entry of the event history. */
 	void (*event)(void *arg, const char *message);
+	/* Connections to relays, as in client/relay_client.h: dial, queue a message, give up. */
+	void (*relay_dial)(void *arg, unsigned id, const struct relaymsg_url *url, const struct nb_addr *ip);
+	int (*relay_send)(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body, bool must);
+	void (*relay_hang_up)(void *arg, unsigned id);
 };
 
 struct client_engine_config {
@@ -65,6 +70,7 @@ struct client_engine_config {
 	uint8_t public_key[NB_KEY_LEN];
 	uint16_t port;				/* the shared UDP port */
 	bool force_relay, relay_only;
+	const char *home_relays;		/* NB_HOME_RELAY_SERVERS: instead of management's list; NULL or ""; borrowed */
 	nb_random_fn random;
 	void *random_ctx;
 };
@@ -103,6 +109,13 @@ void client_engine_wg_event(struct client_engine *e, enum wg_event_kind kind, co
 			    const struct wg_ep *ep, struct nb_time now);
 /* Counters of a peer for the next status. */
 void client_engine_wg_stats(struct client_engine *e, const uint8_t key[NB_KEY_LEN], const struct wg_peer_stats *s);
+
+/* Relay connections: see client_relays_opened(), _message(), _lost(). */
+void client_engine_relay_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, struct nb_time now);
+void client_engine_relay_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now);
+void client_engine_relay_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now);
+/* What the data plane sends on a relay channel (kind STREAM, its id). Returns as client_relays_send(). */
+int client_engine_stream(struct client_engine *e, uint32_t channel, struct nb_bytes data);
 
 struct nb_time client_engine_deadline(const struct client_engine *e);
 void client_engine_timer(struct client_engine *e, struct nb_time now);

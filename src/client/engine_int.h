@@ -1,10 +1,11 @@
 /* engine_int.h - inside the engine: engine.c takes the network map apart and drives connections,
- * engine_filter.c its access rules,
+ * engine_filter.c its access rules, engine_relay.c ties relay channels to connections,
  * engine_servers.c keeps STUN and TURN servers, engine_status.c describes it all to the daemon. */
 #ifndef NB_CLIENT_ENGINE_INT_H
 #define NB_CLIENT_ENGINE_INT_H
 
 #include "client/engine.h"
+#include "client/relay_client.h"
 #include "ice/turn_client.h"
 
 #define SERVERS_MAX 8		/* STUN and TURN servers together */
@@ -21,6 +22,7 @@ struct engine_peer {
 	struct nb_prefix allowed[ALLOWED_MAX];
 	size_t nallowed;
 	struct client_conn *conn;
+	uint32_t channel;		/* on a relay; 0: none */
 	bool in_map;			/* mark of the sweep after a map */
 	/* An endpoint that waits for its TURN channel. */
 	bool waits_channel, waits_handshake;
@@ -69,8 +71,8 @@ struct client_engine {
 	struct engine_server servers[SERVERS_MAX];
 	size_t nservers;
 	unsigned server_epoch;		/* answers to look-ups of an older list are ignored */
-	char **relay_urls;		/* NetBird relays management named, for status */
-	size_t nrelay_urls;
+	struct client_relays *relays;
+	struct nb_time relay_now;	/* the time, for its callbacks */
 	uint64_t filter_seed[2], filter_digest;	/* of the access rules in force */
 	bool has_filter;
 	struct nb_prefix v4, v6;	/* own overlay addresses; v6.addr.family 0: none */
@@ -88,6 +90,13 @@ void client_engine_drain(struct client_engine *e, struct engine_peer *p, struct 
 
 /* engine_filter.c: put the map's access rules in force, if they changed. */
 void client_filter_take(struct client_engine *e, const Management__NetworkMap *map);
+
+/* engine_relay.c */
+int client_engine_relays_new(struct client_engine *e);
+/* A NetbirdConfig: without relays means none (spec/relay-protocol.md 4.3). */
+void client_engine_relays_update(struct client_engine *e, const Management__NetbirdConfig *c, struct nb_time now);
+void client_engine_relay_open_channel(struct client_engine *e, struct engine_peer *p, const struct client_conn_event *ev,
+				      struct nb_time now);
 
 /* engine_servers.c */
 /* Take over the lists of a NetbirdConfig (empty lists keep the old ones). */

@@ -120,21 +120,6 @@ static void put_server(struct client_engine *e, struct engine_server *list, size
 	nb_wipe(&s, sizeof s);
 }
 
-static void set_relays(struct client_engine *e, const Management__RelayConfig *r)
-{
-	for (size_t i = 0; i < e->nrelay_urls; i++)
-		free(e->relay_urls[i]);
-	free(e->relay_urls);
-	e->relay_urls = NULL;
-	e->nrelay_urls = 0;
-	if (!r || !r->n_urls || r->n_urls > SERVERS_MAX)
-		return;
-	e->relay_urls = calloc(r->n_urls, sizeof *e->relay_urls);
-	for (size_t i = 0; i < r->n_urls && e->relay_urls; i++)
-		if ((e->relay_urls[e->nrelay_urls] = strdup(r->urls[i])))
-			e->nrelay_urls++;
-}
-
 /* The addresses every ICE agent asks for its mapped address. */
 static void refresh_stun(struct client_engine *e)
 {
@@ -150,7 +135,6 @@ void client_servers_update(struct client_engine *e, const Management__NetbirdCon
 	struct engine_server *list = calloc(SERVERS_MAX, sizeof *list);
 	size_t n = 0;
 
-	set_relays(e, c->relay);
 	if (!list || (!c->n_stuns && !c->n_turns)) {
 		free(list);
 		return;

@@ -114,9 +114,29 @@ static Daemon__RelayState *relay_state(struct nb_arena *a, const char *uri, bool
 	return r;
 }
 
+/* As stock: the relay we are on, or all that management named with what is wrong. */
+static void fill_protocol(const struct client_engine *e, Daemon__FullStatus *s, struct nb_arena *a)
+{
+	struct nb_addr ip;
+	const char *url = client_relays_home(e->relays, &ip);
+	Daemon__RelayState *r;
+
+	if (url) {
+		r = relay_state(a, url, true, NULL);
+		if (!r)
+			return;
+		r->transport = dup_text(a, "ws");
+		s->relays[s->n_relays++] = r;
+		return;
+	}
+	for (size_t i = 0; (url = client_relays_url(e->relays, i)) != NULL; i++)
+		if ((s->relays[s->n_relays] = relay_state(a, url, false, client_relays_error(e->relays))))
+			s->n_relays++;
+}
+
 static int fill_relays(const struct client_engine *e, Daemon__FullStatus *s, struct nb_arena *a)
 {
-	s->relays = nb_arena_alloc(a, (e->nservers + e->nrelay_urls + 1) * sizeof *s->relays);
+	s->relays = nb_arena_alloc(a, (e->nservers + CLIENT_RELAYS_URLS + 1) * sizeof *s->relays);
 	if (!s->relays)
 		return NB_E_NOMEM;
 	for (size_t i = 0; i < e->nservers; i++) {
@@ -126,10 +146,7 @@ static int fill_relays(const struct client_engine *e, Daemon__FullStatus *s, str
 		if ((s->relays[s->n_relays] = relay_state(a, v->uri, v->state == SERVER_OK, error)))
 			s->n_relays++;
 	}
-	for (size_t i = 0; i < e->nrelay_urls; i++)
-		if ((s->relays[s->n_relays] = relay_state(a, e->relay_urls[i], false,
-							  "relay connection is not established")))
-			s->n_relays++;
+	fill_protocol(e, s, a);
 	return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "os/tun.h"
 #include "run/grpc_dial.h"
 #include "run/portmap.h"
+#include "run/relay_link.h"
 #include "run/sysinfo.h"
 #include "run/trust.h"
 #include "run/tunnel.h"
@@ -72,6 +73,7 @@ struct run_agent {
 	char signal_error[300];
 	struct client_engine *engine;
 	struct run_timer engine_timer;
+	struct run_relay_links *links;
 	struct run_tunnel *tunnel;
 	struct run_io tunnel_io;
 	unsigned ifindex;
@@ -376,10 +378,74 @@ static void op_event(void *arg, const char *message)
 		a->cfg.event(a->cfg.arg, message);
 }
 
+static void op_relay_dial(void *arg, unsigned id, const struct relaymsg_url *url, const struct nb_addr *ip)
+{
+	struct run_agent *a = arg;
+	struct os_sockopt o = { .mark = FWMARK };
+
+	run_relay_links_dial(a->links, id, url, ip, &o);
+}
+
+static int op_relay_send(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body, bool must)
+{
+	return run_relay_links_send(((struct run_agent *)arg)->links, id, head, body, must);
+}
+
+static void op_relay_hang_up(void *arg, unsigned id)
+{
+	run_relay_links_hang_up(((struct run_agent *)arg)->links, id);
+}
+
 static const struct client_engine_ops engine_ops = {
 	op_iface, op_peer_set, op_peer_remove, op_filter, op_peer_reset, op_peer_endpoint, op_deliver, op_turn_server,
 	op_dgram, op_signal, op_lookup, op_restart, op_changed, op_event,
+	op_relay_dial, op_relay_send, op_relay_hang_up,
 };
+
+/* --- connections to relays --- */
+
+static struct nbc_trust *relay_trust(void *ctx, const char **why)
+{
+	struct run_agent *a = ctx;
+
+	*why = loading_trust(a);
+	return *why ? NULL : a->trust;
+}
+
+static void relay_opened(void *ctx, unsigned id, const struct nb_addr *ip)
+{
+	struct run_agent *a = ctx;
+
+	if (a->engine)
+		client_engine_relay_opened(a->engine, id, ip, os_now());
+	later(a);
+}
+
+static void relay_message(void *ctx, unsigned id, struct nb_bytes in)
+{
+	struct run_agent *a = ctx;
+
+	if (a->engine)
+		client_engine_relay_message(a->engine, id, in, os_now());
+	later(a);
+}
+
+static void relay_lost(void *ctx, unsigned id, const char *why)
+{
+	struct run_agent *a = ctx;
+
+	if (a->engine)
+		client_engine_relay_lost(a->engine, id, why, os_now());
+	later(a);
+}
+
+static int links_new(struct run_agent *a)
+{
+	struct run_relay_links_config cfg = { .loop = a->cfg.loop, .resolver = a->resolver, .trust = relay_trust,
+					      .opened = relay_opened, .message = relay_message, .lost = relay_lost, .ctx = a };
+
+	return run_relay_links_new(&a->links, &cfg);
+}
 
 /* --- the data plane --- */
 
@@ -418,6 +484,9 @@ static void on_tunnel_msg(struct run_agent *a, const struct run_tunnel_msg *m, s
 	switch (m->kind) {
 	case RUN_TUNNEL_DGRAM:
 		client_engine_dgram(a->engine, &m->from, &m->to, m->data, now);
+		break;
+	case RUN_TUNNEL_STREAM:
+		client_engine_stream(a->engine, m->ep.id, m->data);
 		break;
 	case RUN_TUNNEL_EVENT:
 		client_engine_wg_event(a->engine, m->event, m->key, &m->ep, now);
@@ -519,6 +588,7 @@ static void refresh_hosts(struct run_agent *a, struct nb_time now)
 		return;
 	memcpy(a->hosts, hosts, sizeof hosts);
 	a->nhosts = n;
+	run_relay_links_addresses(a->links);
 	/* The first list is not a change. */
 	client_engine_hosts(a->engine, hosts, n, a->connected, now);
 	if (!a->connected)
@@ -733,7 +803,8 @@ static void start_up(struct run_agent *a, const Management__LoginResponse *r)
 {
 	struct client_engine_config cfg = { .ops = &engine_ops, .arg = a, .cfg = &a->profile, .random = nbc_random,
 					    .force_relay = env_true("NB_FORCE_RELAY"),
-					    .relay_only = env_true("NB_ICE_FORCE_RELAY_CONN") };
+					    .relay_only = env_true("NB_ICE_FORCE_RELAY_CONN"),
+					    .home_relays = getenv("NB_HOME_RELAY_SERVERS") };
 	const char *why = start_tunnel(a);
 	int err;
 
@@ -1007,6 +1078,11 @@ int run_agent_new(struct run_agent **out, const struct run_agent_config *cfg)
 		return NB_E_NOMEM;
 	}
 	a->cfg = *cfg;
+	if (links_new(a)) {
+		run_resolver_free(a->resolver);
+		free(a);
+		return NB_E_NOMEM;
+	}
 	a->ca_file = cfg->ca_file ? strdup(cfg->ca_file) : NULL;
 	a->tai_path = cfg->tai_path ? strdup(cfg->tai_path) : NULL;
 	a->monitor = -1;
@@ -1030,6 +1106,7 @@ void run_agent_free(struct run_agent *a)
 	run_agent_free(a->aside);
 	a->ntickets = 0;
 	session_stop(a);
+	run_relay_links_free(a->links);
 	run_defer_cancel(&a->later);
 	run_resolver_free(a->resolver);
 	free(a->ca_file);

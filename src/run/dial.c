@@ -285,14 +285,20 @@ int run_dial_start(struct run_dial **out, const struct run_dial_config *cfg)
 	d->cfg.host = d->host;
 	run_timer_init(&d->timer, cfg->loop, on_timer, d);
 	d->deadline = nb_time_add(os_now(), cfg->timeout_ns ? cfg->timeout_ns : TIMEOUT_NS);
-	r = run_resolve(&d->lookup, cfg->resolver, d->host, on_resolved, d);
+	if (cfg->addr.family) {
+		add_attempt(d, &cfg->addr);
+		r = 0;
+	} else {
+		r = run_resolve(&d->lookup, cfg->resolver, d->host, on_resolved, d);
+	}
 	if (r) {
 		free(d);
 		return r;
 	}
 	if (d->cfg.trust)
 		nbc_trust_ref(d->cfg.trust);
-	run_timer_set(&d->timer, d->deadline);
+	/* With an address: at once, but not from within this call. */
+	run_timer_set(&d->timer, cfg->addr.family ? os_now() : d->deadline);
 	*out = d;
 	return 0;
 }

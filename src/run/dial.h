@@ -13,6 +13,7 @@ struct run_dial_config {
 	struct run_loop *loop;
 	struct run_resolver *resolver;
 	const char *host;		/* name or literal, no brackets; copied */
+	struct nb_addr addr;		/* connect here, whatever host says; family 0: look host up */
 	uint16_t port;
 	struct nbc_trust *trust;	/* TLS when set; a reference is kept while dialling */
 	const char *alpn[NBC_TLS_ALPN_MAX]; /* static strings; the server must choose one when given */

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import websockets
 
-from lab import NESTBOX, ROOT, wait_for
+from lab import NESTBOX, ROOT, SERVER_IP, Lab, wait_for
 
 VECTORS = ROOT / "tests" / "vectors" / "relay"
 CERTS = ROOT / "tests" / "vectors" / "tls"
@@ -345,3 +345,139 @@ def test_many_connections(relay):
             gone |= {m[i:i + 36] for i in range(2, len(m), 36)}
 
     asyncio.run(main())
+
+
+# --- whole agents ---
+
+ALPHA, BRAVO = "10.78.0.2", "10.78.0.3"
+
+
+@pytest.fixture
+def lab():
+    lab = Lab()
+    yield lab
+    lab.close()
+
+
+def block(lab, on=True):
+    """Nothing may pass between the two machines themselves; both reach the server."""
+    if not on:
+        lab.exec("lan", "nft", "delete", "table", "bridge", "nbt")
+        return
+    rules = f"""
+table bridge nbt {{
+	chain f {{
+		type filter hook forward priority 0;
+		ip saddr {ALPHA} ip daddr {BRAVO} drop
+		ip saddr {BRAVO} ip daddr {ALPHA} drop
+	}}
+}}
+"""
+    lab.exec("lan", "nft", "-f", "-", input=rules)
+
+
+def two(lab, blocked=False, env=None, server=()):
+    if blocked:
+        block(lab)
+    lab.start_server(*server)
+    key = lab.setup()
+    a, b = lab.agent("alpha", ALPHA, env=env).start(), lab.agent("bravo", BRAVO, env=env).start()
+    a.up(key)
+    b.up(key)
+    return a, b
+
+
+def peer(agent):
+    return agent.status()["peers"]["details"][0]
+
+
+def via_relay(agent):
+    p = peer(agent)
+    return p["status"] == "Connected" and p["connectionType"] == "Relayed" and p["iceCandidateType"] == {"local": "", "remote": ""}
+
+
+def direct(agent):
+    return peer(agent)["connectionType"] == "P2P"
+
+
+def test_blocked_agents_use_the_relay(lab):
+    a, b = two(lab, blocked=True)
+    took = wait_for(lambda: a.ping(b.ip()))
+    print(f"first ping by relay after {took:.2f} s")
+    assert took < 5
+    assert via_relay(a) and via_relay(b)
+    p = peer(a)
+    assert p["relayAddress"] == f"rel://{SERVER_IP}:8080"
+    relays = a.status()["relays"]
+    own = [r for r in relays["details"] if r["uri"].startswith("rel")]
+    assert own == [{"uri": f"rel://{SERVER_IP}:8080", "available": True, "error": "", "transport": "ws"}]
+    # with the relay on both ends TURN is left alone
+    assert "datagrams to peers" not in lab.log("srv.log")
+    target = b.ip()
+    listener = lab.spawn("bravo", "nc", "-l", "-N", target, "7000", log="nc.log")
+    time.sleep(0.2)
+    r = subprocess.run(["ip", "netns", "exec", lab.ns("alpha"), "nc", "-N", "-w", "5", target, "7000"], input=b"x" * 3_000_000,
+                       timeout=30)
+    assert r.returncode == 0
+    listener.wait(10)
+    assert (lab.dir / "nc.log").stat().st_size == 3_000_000
+
+
+def test_force_relay(lab):
+    a, b = two(lab, env={"NB_FORCE_RELAY": "true"})
+    took = wait_for(lambda: a.ping(b.ip()))
+    print(f"forced relay: first ping after {took:.2f} s")
+    assert took < 2
+    assert via_relay(a) and via_relay(b)
+
+
+def lost_pings(lab, agent, target, seconds):
+    """A ping each 50 ms; answers the number sent and the longest run of lost ones."""
+    n = int(seconds * 20)
+    return lab.spawn(agent.which, "ping", "-n", "-i", "0.05", "-c", str(n), "-W", "1", target, log=f"ping-{agent.which}.log")
+
+
+def ping_result(lab, agent, p):
+    p.wait(60)
+    text = lab.log(f"ping-{agent.which}.log")
+    seen = sorted(int(part.split("icmp_seq=")[1].split()[0]) for part in text.splitlines() if "icmp_seq=" in part)
+    sent = int(text.split(" packets transmitted")[0].split()[-1])
+    gaps = [b - a - 1 for a, b in zip([0] + seen, seen + [sent + 1])]
+    return sent, len(seen), max(gaps)
+
+
+def test_direct_relay_direct(lab):
+    a, b = two(lab)
+    target = b.ip()
+    wait_for(lambda: a.ping(target))
+    wait_for(lambda: direct(a) and direct(b))
+    handshake = peer(a)["lastWireguardHandshake"]
+    p = lost_pings(lab, a, target, 22)
+    time.sleep(1)
+    block(lab)
+    took = wait_for(lambda: via_relay(a) and via_relay(b), limit=12)
+    print(f"back on the relay after {took:.1f} s")
+    assert a.ping(target, "1")
+    block(lab, on=False)
+    took = wait_for(lambda: direct(a) and direct(b), limit=25)
+    print(f"direct again after {took:.1f} s")
+    sent, seen, gap = ping_result(lab, a, p)
+    print(f"{sent} pings, {sent - seen} lost, {gap} in a row")
+    # The 6 s in which neither side can know; nothing more, and nothing on the way back.
+    assert gap * 0.05 < 8.5
+    assert sent - seen <= gap + 3
+    # keys were kept through both changes
+    assert peer(a)["lastWireguardHandshake"] == handshake
+
+
+def test_relay_restart(lab):
+    a, b = two(lab, blocked=True)
+    target = b.ip()
+    wait_for(lambda: a.ping(target))
+    lab.server.kill()
+    lab.server.wait(5)
+    wait_for(lambda: peer(a)["connectionType"] != "Relayed", limit=5)
+    lab.start_server()
+    took = wait_for(lambda: a.ping(target), limit=30)
+    print(f"after a restart of the relay: {took:.1f} s")
+    assert via_relay(a)

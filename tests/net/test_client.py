@@ -237,8 +237,8 @@ def test_agent_killed(lab):
 
 
 def test_blocked_path_goes_over_turn(lab):
-    """No packet may pass between the two machines: the relay of our server carries the tunnel."""
-    lab.start_server()
+    """No packet may pass between the two machines, and there is no NetBird relay: TURN carries the tunnel."""
+    lab.start_server("--relay-protocol=false")
     key = lab.setup()
     for ns, other in (("alpha", "10.78.0.3"), ("bravo", "10.78.0.2")):
         lab.agent(ns, {"alpha": "10.78.0.2", "bravo": "10.78.0.3"}[ns]).start()

@@ -26,6 +26,7 @@ static struct client_conn_event ev;
 static uint8_t mem[ICE_DGRAM_MAX];
 static struct nb_dgram out;
 static unsigned via;
+static const char *peer_relay;	/* what the peer says it is on; NULL: nothing */
 
 static void random_bytes(void *ctx, void *to, size_t n)
 {
@@ -61,6 +62,7 @@ static void end(void)
 {
 	client_conn_free(c);
 	ice_demux_fini(&demux);
+	peer_relay = NULL;
 }
 
 static void later(int64_t ms)
@@ -102,6 +104,10 @@ static struct client_signal_msg message(enum client_signal_type type, char sessi
 
 	m.has_session = session != 0;
 	memset(m.session, session, sizeof m.session);
+	if (peer_relay) {
+		snprintf(m.relay_url, sizeof m.relay_url, "%s", peer_relay);
+		m.relay_ip = nb_addr4(0x0a000002);
+	}
 	return m;
 }
 
@@ -947,6 +953,319 @@ static void watcher(void **state)
 	fail();
 }
 
+/* ---- The relay ---- */
+
+#define HOME "rel://home:80"
+#define OTHER "rel://other:80"
+
+static void begin_relay(bool controller)
+{
+	begin(controller);
+	snprintf(net.relay_url, sizeof net.relay_url, HOME);
+	net.relay_ip = nb_addr4(0x0a000001);
+	net.relay_configured = true;
+	peer_relay = OTHER;
+}
+
+/* Up to the channel that is open. */
+static void open_channel(void)
+{
+	client_conn_open(c, now);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_true(next(CLIENT_CONN_RELAY_OPEN));
+	client_conn_relay_up(c, 7, now);
+}
+
+static enum client_conn_path path(void)
+{
+	struct client_conn_status st;
+
+	client_conn_status(c, &st);
+	return st.path;
+}
+
+static void relay_of_the_controller(void **state)
+{
+	(void)state;
+	begin_relay(true);
+	client_conn_open(c, now);
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	assert_string_equal(ev.signal.relay_url, HOME);
+	assert_int_equal(ev.signal.relay_ip.family, 4);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_true(next(CLIENT_CONN_RELAY_OPEN));
+	assert_string_equal(ev.relay_url, HOME);
+	assert_int_equal(ev.remote.addr.family, 0);
+	/* the same again is no news */
+	receive(CLIENT_SIGNAL_ANSWER, 'x');
+	assert_false(next(CLIENT_CONN_RELAY_OPEN));
+	assert_int_equal(path(), CLIENT_PATH_NONE);
+	client_conn_relay_up(c, 7, now);
+	assert_true(next(CLIENT_CONN_ENDPOINT));
+	assert_int_equal(ev.path, CLIENT_PATH_RELAY);
+	assert_int_equal(ev.channel, 7);
+	assert_true(ev.handshake);
+	assert_int_equal(path(), CLIENT_PATH_RELAY);
+	client_conn_close(c, now);
+	assert_true(next(CLIENT_CONN_RELAY_CLOSE));
+	assert_true(next(CLIENT_CONN_NO_ENDPOINT));
+	end();
+	/* the controlled side goes where the controller lives, and lets it begin */
+	begin_relay(false);
+	client_conn_open(c, now);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_true(next(CLIENT_CONN_RELAY_OPEN));
+	assert_string_equal(ev.relay_url, OTHER);
+	assert_int_equal(ev.remote.addr.family, 4);
+	client_conn_relay_up(c, 7, now);
+	assert_false(next(CLIENT_CONN_ENDPOINT));
+	assert_int_equal(path(), CLIENT_PATH_RELAY);
+	later(5000);
+	while (client_conn_output(c, &out, &via, now))
+		;
+	assert_true(next(CLIENT_CONN_ENDPOINT));
+	assert_int_equal(ev.path, CLIENT_PATH_RELAY);
+	assert_true(ev.handshake);
+	end();
+}
+
+/* No relay on one side: none is asked for. */
+static void relay_needs_both(void **state)
+{
+	(void)state;
+	begin_relay(true);
+	peer_relay = "";
+	client_conn_open(c, now);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_false(next(CLIENT_CONN_RELAY_OPEN));
+	end();
+	begin_relay(true);
+	net.relay_url[0] = 0;
+	client_conn_open(c, now);
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	assert_false(next(CLIENT_CONN_RELAY_OPEN));
+	/* our home is there at last: the channel is opened, the peer told */
+	snprintf(net.relay_url, sizeof net.relay_url, HOME);
+	client_conn_relay_ready(c, now);
+	assert_true(next(CLIENT_CONN_RELAY_OPEN));
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	assert_string_equal(ev.signal.relay_url, HOME);
+	end();
+}
+
+static unsigned resets, none, relays, directs;
+
+/* Count what WireGuard is told until nothing more comes. */
+static void count(void)
+{
+	resets = none = relays = directs = 0;
+	while (client_conn_event(c, &ev)) {
+		resets += ev.type == CLIENT_CONN_RESET;
+		none += ev.type == CLIENT_CONN_NO_ENDPOINT;
+		relays += ev.type == CLIENT_CONN_ENDPOINT && ev.path == CLIENT_PATH_RELAY;
+		directs += ev.type == CLIENT_CONN_ENDPOINT && ev.path == CLIENT_PATH_DIRECT;
+		if (ev.type == CLIENT_CONN_ENDPOINT && ev.path == CLIENT_PATH_DIRECT)
+			assert_false(ev.handshake);	/* there is a session */
+	}
+}
+
+/* Let ICE find its pair; the answers of the peer come at once. */
+static void let_ice_connect(void)
+{
+	candidate(PEER_LINE);
+	if (!client_conn_is_controller(c))
+		assert_int_equal(nominate(own.ufrag, own.pwd), 0);
+	for (int i = 0; i < 50 && path() != CLIENT_PATH_DIRECT; i++) {
+		while (client_conn_output(c, &out, &via, now)) {
+			if (out.n > 100)
+				answer();
+		}
+		later(10);
+	}
+	assert_int_equal(path(), CLIENT_PATH_DIRECT);
+}
+
+/* Relay, then direct, then direct lost: back at once, keys kept, and soon an OFFER. */
+static void relay_direct_relay(void **state)
+{
+	(void)state;
+	for (int controller = 0; controller < 2; controller++) {
+		begin_relay(controller);
+		client_conn_open(c, now);
+		assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+		own = ev.signal;
+		receive(CLIENT_SIGNAL_OFFER, 'x');
+		client_conn_relay_up(c, 7, now);
+		client_conn_handshake(c, now);
+		count();
+		let_ice_connect();
+		count();
+		/* the controlled side is moved by the controller's packets */
+		assert_int_equal(directs, controller);
+		assert_int_equal(none + resets + relays, 0);
+		for (int i = 0; i < 100 && path() == CLIENT_PATH_DIRECT; i++) {
+			later(100);
+			while (client_conn_output(c, &out, &via, now))
+				;
+		}
+		assert_int_equal(path(), CLIENT_PATH_RELAY);
+		count();
+		assert_int_equal(relays, 1);
+		assert_int_equal(none + resets, 0);
+		later(900);
+		while (client_conn_output(c, &out, &via, now))
+			;
+		assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+		end();
+	}
+}
+
+static void relay_lost(void **state)
+{
+	(void)state;
+	/* in use: the path is gone */
+	begin_relay(true);
+	open_channel();
+	count();
+	client_conn_relay_gone(c, now);
+	count();
+	assert_int_equal(none, 1);
+	assert_int_equal(path(), CLIENT_PATH_NONE);
+	later(900);
+	while (client_conn_output(c, &out, &via, now))
+		;
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	/* the answer opens it again */
+	receive(CLIENT_SIGNAL_ANSWER, 'x');
+	assert_true(next(CLIENT_CONN_RELAY_OPEN));
+	end();
+	/* beside a direct path: WireGuard hears nothing of it */
+	begin_relay(true);
+	open_channel();
+	client_conn_handshake(c, now);
+	let_ice_connect();
+	count();
+	client_conn_relay_gone(c, now);
+	count();
+	assert_int_equal(none + relays + directs + resets, 0);
+	assert_int_equal(path(), CLIENT_PATH_DIRECT);
+	later(900);
+	while (client_conn_output(c, &out, &via, now)) {
+		if (out.n > 100)
+			answer();
+	}
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	/* and its return is no reason to leave the direct path */
+	receive(CLIENT_SIGNAL_ANSWER, 'x');
+	assert_true(next(CLIENT_CONN_RELAY_OPEN));
+	client_conn_relay_up(c, 9, now);
+	count();
+	assert_int_equal(none + relays + directs + resets, 0);
+	end();
+}
+
+/* A channel elsewhere replaces the old one; a late report of the old one's opening means nothing. */
+static void relay_moves(void **state)
+{
+	(void)state;
+	begin_relay(false);
+	open_channel();
+	while (next(-1))
+		;
+	peer_relay = "rel://third:80";
+	receive(CLIENT_SIGNAL_ANSWER, 'x');
+	assert_true(next(CLIENT_CONN_RELAY_CLOSE));
+	assert_true(next(CLIENT_CONN_RELAY_OPEN));
+	assert_string_equal(ev.relay_url, "rel://third:80");
+	client_conn_relay_gone(c, now);
+	client_conn_relay_up(c, 9, now);
+	assert_int_equal(path(), CLIENT_PATH_NONE);
+	receive(CLIENT_SIGNAL_ANSWER, 'x');
+	assert_true(next(CLIENT_CONN_RELAY_OPEN));
+	client_conn_close(c, now);
+	assert_true(next(CLIENT_CONN_RELAY_CLOSE));
+	end();
+}
+
+/* While only the relay works direct paths are looked for, rarer and rarer. */
+static void relay_only_schedule(void **state)
+{
+	struct nb_time last;
+	int64_t gap = 0, before = 0;
+	unsigned n = 0;
+
+	(void)state;
+	begin_relay(true);
+	open_channel();
+	client_conn_handshake(c, now);
+	flush();
+	last = now;
+	for (int hours = 0; nb_time_diff(now, last) < 3600 * NB_SEC && hours < 100000; hours++) {
+		struct nb_time t = client_conn_deadline(c);
+
+		now = nb_time_before(t, now) ? now : t;
+		client_conn_handshake(c, now);	/* the tunnel is in use */
+		while (client_conn_output(c, &out, &via, now))
+			;
+		while (client_conn_event(c, &ev)) {
+			if (ev.type != CLIENT_CONN_SEND || ev.signal.type != CLIENT_SIGNAL_OFFER)
+				continue;
+			n++;
+			before = gap;
+			gap = nb_time_diff(now, last);
+			last = now;
+		}
+		if (n > 14)
+			break;
+	}
+	assert_true(n > 14);
+	assert_true(gap >= 500 * NB_SEC && gap <= 680 * NB_SEC && before >= 500 * NB_SEC);
+	assert_int_equal(path(), CLIENT_PATH_RELAY);
+	end();
+}
+
+/* The peer started anew without the relay noticing: the controlling side begins again. */
+static void restarted_behind_the_relay(void **state)
+{
+	(void)state;
+	for (int controller = 0; controller < 2; controller++) {
+		struct client_signal_msg m;
+
+		begin_relay(controller);
+		open_channel();
+		client_conn_handshake(c, now);
+		count();
+		receive(CLIENT_SIGNAL_OFFER, 'y');	/* another session alone is none */
+		count();
+		assert_int_equal(resets + relays, 0);
+		m = message(CLIENT_SIGNAL_OFFER, 'z');
+		m.ufrag[0] = 'Q';
+		client_conn_signal(c, &m, now);
+		count();
+		assert_int_equal(resets, controller);
+		assert_int_equal(relays, controller);
+		end();
+	}
+}
+
+/* A relay over which no handshake comes is no path either. */
+static void relay_without_handshake(void **state)
+{
+	(void)state;
+	begin_relay(true);
+	net.force_relay = true;
+	open_channel();
+	while (next(-1))
+		;
+	later(30001);
+	while (client_conn_output(c, &out, &via, now))
+		;
+	count();
+	assert_int_equal(none, 1);
+	assert_int_equal(path(), CLIENT_PATH_NONE);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -965,6 +1284,10 @@ int main(void)
 		cmocka_unit_test(a_mapping_is_signalled), cmocka_unit_test(a_late_mapping_is_signalled_to_a_connected_peer),
 		cmocka_unit_test(a_mapping_without_address_takes_that_of_stun),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
+		cmocka_unit_test(relay_of_the_controller), cmocka_unit_test(relay_needs_both),
+		cmocka_unit_test(relay_direct_relay), cmocka_unit_test(relay_lost), cmocka_unit_test(relay_moves),
+		cmocka_unit_test(relay_only_schedule), cmocka_unit_test(restarted_behind_the_relay),
+		cmocka_unit_test(relay_without_handshake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

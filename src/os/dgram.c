@@ -94,7 +94,7 @@ static int open_one(int *fd, int family, uint16_t port, uint32_t mark, unsigned 
 static int open_both(struct os_dgram_pair *p, uint16_t port, uint32_t mark)
 {
 	struct nb_endpoint at;
-	int err4, err6;
+	int err4, err6, off = 0;
 
 	err4 = open_one(&p->fd4, AF_INET, port, mark, &p->offloads);
 	if (err4 == NB_E_BUSY || err4 == NB_E_PERM)
@@ -108,6 +108,9 @@ static int open_both(struct os_dgram_pair *p, uint16_t port, uint32_t mark)
 	}
 	if (err4 && !port && os_local_endpoint(p->fd6, &at) == 0)
 		port = at.port;
+	/* Both or neither: who receives asks for the pair. */
+	if (!err4 && !(p->offloads & OS_DGRAM_GRO))
+		setsockopt(p->fd4, IPPROTO_UDP, UDP_GRO, &off, sizeof off);
 	p->port = port;
 	return 0;
 }

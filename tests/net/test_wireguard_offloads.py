@@ -100,6 +100,39 @@ def test_packets_travel_together(lab):
     assert read > 14000 and out < 10000 and written > 14000
 
 
+# What an older system would refuse, and what still travels together then: read from TUN, sent, written to TUN.
+# The ioctls of /dev/net/tun are: attach with headers, TUNSETOFFLOAD in three steps.
+REFUSALS = [
+    ("ioctl:error=EINVAL:when=1", False, True, False),  # no virtio headers
+    ("ioctl:error=EINVAL:when=2", True, True, True),  # no UDP super-packets
+    ("ioctl:error=EINVAL:when=2..3", False, True, False),  # no super-packets
+    ("setsockopt:error=ENOPROTOOPT:when=1..8", True, False, True),  # no UDP_SEGMENT, no UDP_GRO, no addresses, no room
+    ("setsockopt:error=ENOPROTOOPT:when=13", True, True, True),  # no UDP_GRO on the second socket alone
+    ("sendmmsg:error=EIO:when=20", True, False, True),  # a device without checksums, met later
+    ("sendmmsg:error=EINVAL:when=20", True, True, True),  # one message that cannot be sent together
+    ("writev:error=EINVAL:when=40", True, True, None),  # TUN takes no super-packets, met later
+]
+
+
+@pytest.mark.parametrize("refusal,reads,sends,writes", REFUSALS)
+def test_one_step_back(lab, refusal, reads, sends, writes):
+    call = refusal.split(":")[0]
+    where = ["-P", "/dev/net/tun"] if call in ("ioctl", "writev") else []
+    a, b = lab.pair("ours", "ours", wrap=["strace", "-D", "-f", "-qq", "-o", "/dev/null", *where, "-e", f"trace={call}",
+                                          "-e", f"inject={refusal}"])
+    assert a.ping(b.inner4) == 3
+    start = [sent(a, a.interface), sent(a, "eth0")]
+    transfer("tcp", a, b, b.inner4, 10_000_000)
+    read, out = (end - begin for begin, end in zip(start, [sent(a, a.interface), sent(a, "eth0")]))
+    assert (read < 4000) == reads and (out < 4000) == sends, (read, out)
+    start = received(a, a.interface)
+    transfer("tcp", b, a, a.inner4, 10_000_000)
+    written = received(a, a.interface) - start
+    assert writes is None or (written < 5000) == writes, written
+    assert int(transfer("udp", a, b, b.inner4, 300)) >= 290
+    assert int(transfer("udp", b, a, a.inner6, 300)) >= 290
+
+
 @pytest.mark.parametrize("other", ["ours", "go"])
 def test_narrow_way(lab, other):
     """Below the tunnel is room for 1300 bytes only, so messages are fragmented; a run of them, which the system

@@ -48,10 +48,11 @@ def eventually(what, seconds=10):
 
 
 class End:
-    """One program in its namespace. kind: "ours" or "go"; env: for ours, NB_TUNNEL_OFFLOADS."""
+    """One program in its namespace. kind: "ours" or "go"; offloads: NB_TUNNEL_OFFLOADS; wrap: a command to run it under,
+    which must become the program."""
 
-    def __init__(self, ns, number, kind, offloads=None, mtu=1420):
-        self.ns, self.number, self.kind, self.offloads, self.mtu = ns, number, kind, offloads, mtu
+    def __init__(self, ns, number, kind, offloads=None, mtu=1420, wrap=()):
+        self.ns, self.number, self.kind, self.offloads, self.mtu, self.wrap = ns, number, kind, offloads, mtu, wrap
         self.interface = f"nbl{os.getpid() % 100000}{'ab'[number - 1]}"
         self.inner4, self.inner6 = f"10.85.0.{number}", f"fd85::{number}"
         self.private = run("wg", "genkey").strip()
@@ -79,7 +80,7 @@ class End:
             command = [wireguard_go(), "-f", self.interface]
         if self.offloads is not None:
             env["NB_TUNNEL_OFFLOADS"] = self.offloads
-        self.process = subprocess.Popen(["ip", "netns", "exec", self.ns, *command], env=env,
+        self.process = subprocess.Popen(["ip", "netns", "exec", self.ns, *self.wrap, *command], env=env,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         assert eventually(self.listens), "no socket"
         self.execute("wg", "set", self.interface, "private-key", "/dev/stdin", "listen-port", str(51840 + self.number),
@@ -139,9 +140,10 @@ class Lab:
         for ns in self.names:
             subprocess.run(["ip", "netns", "del", ns], stderr=subprocess.DEVNULL)
 
-    def pair(self, kind1, kind2, offloads1=None, offloads2=None, mtu=1420, outer6=False):
+    def pair(self, kind1, kind2, offloads1=None, offloads2=None, mtu=1420, outer6=False, wrap=()):
+        """A fresh pair that knows each other; wrap is for the first."""
         self.stop()
-        self.ends = [End(self.names[0], 1, kind1, offloads1, mtu), End(self.names[1], 2, kind2, offloads2, mtu)]
+        self.ends = [End(self.names[0], 1, kind1, offloads1, mtu, wrap), End(self.names[1], 2, kind2, offloads2, mtu)]
         for end in self.ends:
             end.start()
         for end, other in (self.ends, self.ends[::-1]):

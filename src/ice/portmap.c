@@ -495,6 +495,14 @@ void ice_portmap_init(struct ice_portmap *m, const struct ice_portmap_config *cf
 	search(m, now);
 }
 
+void ice_portmap_check(struct ice_portmap *m, struct nb_time now)
+{
+	if (m->proto == ICE_PORTMAP_PCP)
+		timer_start(&m->pcp_announce, now);
+	else if (m->proto == ICE_PORTMAP_NATPMP)
+		timer_start(&m->pmp_address, now);
+}
+
 void ice_portmap_release(struct ice_portmap *m)
 {
 	m->closing = true;

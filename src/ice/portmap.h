@@ -83,6 +83,8 @@ struct ice_portmap {
 
 /* Begin asking. cfg is copied. */
 void ice_portmap_init(struct ice_portmap *m, const struct ice_portmap_config *cfg, struct nb_time now);
+/* Something around us has changed: see soon whether the gateway is still the one that has our mapping. */
+void ice_portmap_check(struct ice_portmap *m, struct nb_time now);
 /* Stop asking, delete the mapping if there is one: ice_portmap_output() has the last datagram. */
 void ice_portmap_release(struct ice_portmap *m);
 /* One datagram. Returns 0 when it was an answer we wanted, else NB_E_BAD and no change. */

@@ -36,12 +36,21 @@ struct run_portmap {
 
 /* ---- News ---- */
 
+/* What cannot be a gateway's outer address is no news for peers: STUN knows better. */
+static struct nb_addr believable(const struct nb_addr *a)
+{
+	bool no = nb_addr_is_loopback(a) || nb_addr_is_link_local(a) || nb_addr_is_multicast(a);
+
+	return no ? nb_addr4(0) : *a;
+}
+
 static void on_tell(void *ctx)
 {
 	struct run_portmap *p = ctx;
 	struct nb_endpoint now = p->ours.port ? p->ours : p->upnps;
 	char text[NB_ADDR_TEXT];
 
+	now.addr = believable(&now.addr);
 	if (nb_endpoint_eq(&now, &p->told))
 		return;
 	p->told = now;
@@ -218,8 +227,12 @@ static bool same_route(const struct os_route *a, const struct os_route *b)
 
 static void leg_use(struct leg *g, const struct os_route *r, bool use)
 {
-	if (g->on && use && same_route(&g->route, r))
+	if (g->on && use && same_route(&g->route, r)) {
+		/* Another network may have given us the same addresses. */
+		ice_portmap_check(&g->core, os_now());
+		drain(g);
 		return;
+	}
 	leg_stop(g, false);
 	if (use)
 		leg_start(g, r);

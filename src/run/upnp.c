@@ -120,7 +120,7 @@ static bool find_device(struct run_upnp *u)
 		list = search(u, SEARCH_LONG_MS);
 	if (!list)
 		return false;
-	kind = UPNP_GetValidIGD(list, &u->urls, &u->data, local, sizeof local);
+	kind = wanted(u) ? UPNP_GetValidIGD(list, &u->urls, &u->data, local, sizeof local) : 0;
 	freeUPNPDevlist(list);
 	if (!kind)
 		return false;

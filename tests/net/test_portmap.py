@@ -260,6 +260,26 @@ def redirects(lab, router):
     return [x["rule"] for x in json.loads(text)["nftables"] if "rule" in x]
 
 
+def test_ipv6_pinhole(lab, miniupnpd):
+    """An IPv6 router that lets nobody in is asked to let packets to our port in, from the address they are to reach."""
+    a = lab.site("alpha")
+    for ns, dev, ip in (("alphar", "lan0", "fe80::1"), ("alphar", "lan0", "fd11::1"), ("alphar", "eth0", "fd78::11"),
+                        ("alpha", "eth0", "fd11::2")):
+        run("ip", "-n", lab.ns(ns), "addr", "add", f"{ip}/64", "dev", dev, "nodad")
+    run("ip", "netns", "exec", lab.ns("alphar"), "sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=1")
+    run("ip", "-n", lab.ns("alpha"), "route", "add", "default", "via", "fe80::1", "dev", "eth0")
+    start_miniupnpd(lab, "alphar", miniupnpd, "enable_natpmp=yes", "ext_ifname6=eth0")
+
+    def holes():
+        text = lab.exec("alphar", "nft", "list", "chain", "inet", "filter", "miniupnpd").stdout
+        return [line for line in text.splitlines() if f"0xfd11{2:028x}" in line and "dport 51820" in line]
+    assert not holes()
+    a.start().up(lab.key)
+    wait_for(holes, limit=5)
+    a.cli("down")
+    wait_for(lambda: not holes(), limit=3)
+
+
 @pytest.mark.parametrize("what,options", [("PCP", ["enable_natpmp=yes", "enable_upnp=yes"]),
                                           ("UPnP", ["enable_natpmp=no", "enable_upnp=yes"])])
 def test_miniupnpd(lab, miniupnpd, what, options):

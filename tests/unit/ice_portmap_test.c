@@ -340,6 +340,21 @@ static void restart_makes_it_anew(void **state)
 	assert_int_equal(ev.type, ICE_PORTMAP_EV_NONE);
 }
 
+static void checked_on_demand(void **state)
+{
+	(void)state;
+	run(100000);
+	expect_mapped(ICE_PORTMAP_PCP, "203.0.113.9", 40001);
+	/* Another router with the same address, which has been up for longer. */
+	gw.booted = nb_time_add(gw.booted, -100 * NB_SEC);
+	gw.mapped = false;
+	gw.external = addr("203.0.113.10");
+	ice_portmap_check(&m, now);
+	settle();
+	assert_true(gw.mapped);
+	expect_mapped(ICE_PORTMAP_PCP, "203.0.113.10", 40001);
+}
+
 static void restart_and_refusal_is_a_loss(void **state)
 {
 	(void)state;
@@ -610,6 +625,7 @@ int main(void)
 		cmocka_unit_test_setup(renewal_refused_until_it_runs_out, setup),
 		cmocka_unit_test_setup(silence_loses_it_at_the_end_only, setup),
 		cmocka_unit_test_setup(restart_makes_it_anew, setup),
+		cmocka_unit_test_setup(checked_on_demand, setup),
 		cmocka_unit_test_setup(restart_and_refusal_is_a_loss, setup),
 		cmocka_unit_test_setup(drift_is_forgiven, setup),
 		cmocka_unit_test_setup(natpmp_when_pcp_is_unknown, setup),

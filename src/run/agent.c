@@ -92,7 +92,7 @@ struct run_agent {
 	size_t ntickets;
 	uint32_t stats_tag;
 	/* what must wait until the stack is empty */
-	struct run_defer later;
+	struct run_defer later, delivered;
 	bool later_restart, later_stop;
 	char why[300];
 	enum client_engine_event last_word;
@@ -298,7 +298,10 @@ static void op_peer_endpoint(void *arg, const uint8_t key[NB_KEY_LEN], const str
 
 static void op_deliver(void *arg, const struct wg_ep *from, struct nb_bytes data)
 {
-	run_tunnel_deliver(((struct run_agent *)arg)->tunnel, from, data);
+	struct run_agent *a = arg;
+
+	run_tunnel_deliver(a->tunnel, from, data);
+	run_defer_call(a->cfg.loop, &a->delivered);
 }
 
 static void op_turn_server(void *arg, const struct nb_endpoint *server, bool on)
@@ -988,6 +991,15 @@ static void login_refused(struct run_agent *a)
 	a->cfg.login_done(a->cfg.arg, how, status, message);
 }
 
+/* All that came in this round is one batch for the data plane. */
+static void on_delivered(void *ctx)
+{
+	struct run_agent *a = ctx;
+
+	if (a->tunnel)
+		run_tunnel_flush(a->tunnel);
+}
+
 /* Runs with an empty stack: sessions end here, never inside a callback of one of their parts. */
 static void on_later(void *ctx)
 {
@@ -1095,6 +1107,7 @@ int run_agent_new(struct run_agent **out, const struct run_agent_config *cfg)
 	run_io_init(&a->tunnel_io, cfg->loop, on_tunnel, a);
 	run_io_init(&a->monitor_io, cfg->loop, on_monitor, a);
 	run_defer_init(&a->later, on_later, a);
+	run_defer_init(&a->delivered, on_delivered, a);
 	*out = a;
 	return 0;
 }
@@ -1108,6 +1121,7 @@ void run_agent_free(struct run_agent *a)
 	session_stop(a);
 	run_relay_links_free(a->links);
 	run_defer_cancel(&a->later);
+	run_defer_cancel(&a->delivered);
 	run_resolver_free(a->resolver);
 	free(a->ca_file);
 	free(a->tai_path);

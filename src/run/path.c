@@ -311,11 +311,9 @@ static void open_all(struct run_path *p, struct wg_pkt *k, size_t n)
 	}
 }
 
-void run_path_deliver(struct run_path *p, const struct wg_ep *from, uint8_t *data, size_t n)
+void run_path_deliver(struct run_path *p, struct wg_pkt *k, size_t n)
 {
-	struct wg_pkt k = { .buf = data, .cap = n, .p = data, .n = n, .ep = *from };
-
-	open_all(p, &k, 1);
+	open_all(p, k, n);
 	join_write(p);
 }
 

@@ -55,8 +55,8 @@ void run_path_set_udp(struct run_path *p, const struct os_dgram_pair *fresh);
 void run_path_tun(struct run_path *p);
 /* Datagrams of one family to TUN; bounded work. */
 void run_path_udp(struct run_path *p, bool six);
-/* A WireGuard message from elsewhere. */
-void run_path_deliver(struct run_path *p, const struct wg_ep *from, uint8_t *data, size_t n);
+/* WireGuard messages from elsewhere. */
+void run_path_deliver(struct run_path *p, struct wg_pkt *k, size_t n);
 /* One datagram as it is. */
 void run_path_send(struct run_path *p, const struct nb_endpoint *to, const struct nb_addr *from, uint8_t *data, size_t n);
 /* What the device has to say by itself. */

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define COMMANDS 1024
+#define DELIVERIES 64		/* messages opened together */
 #define COMMAND_WAITS 2000	/* of COMMAND_WAIT_US: one second in all */
 #define COMMAND_WAIT_US 500
 #define SLOTS 256
@@ -393,8 +394,7 @@ static void command_run(struct run_tunnel *t, struct command *c, struct nb_time 
 	case CMD_SEND:
 		run_path_send(&t->path, &c->to, &c->from, c->bytes, c->n);
 		break;
-	case CMD_DELIVER:
-		run_path_deliver(&t->path, &c->ep, c->bytes, c->n);
+	case CMD_DELIVER:	/* commands_run() has them */
 		break;
 	case CMD_TURN_ADD:
 	case CMD_TURN_REMOVE:
@@ -447,14 +447,46 @@ static struct command *command_take(struct run_tunnel *t)
 	return c;
 }
 
+/* Messages that came elsewhere are opened together, as those of a socket are. */
+struct delivery {
+	struct command *c[DELIVERIES];
+	struct wg_pkt k[DELIVERIES];
+	size_t n;
+};
+
+static void deliver(struct run_tunnel *t, struct delivery *d)
+{
+	if (d->n)
+		run_path_deliver(&t->path, d->k, d->n);
+	for (size_t i = 0; i < d->n; i++)
+		free(d->c[i]);
+	d->n = 0;
+}
+
+static void deliver_add(struct run_tunnel *t, struct delivery *d, struct command *c)
+{
+	d->c[d->n] = c;
+	d->k[d->n++] = (struct wg_pkt){ .buf = c->bytes, .cap = c->n, .p = c->bytes, .n = c->n, .ep = c->ep };
+	if (d->n == DELIVERIES)
+		deliver(t, d);
+}
+
 static void commands_run(struct run_tunnel *t, struct nb_time now)
 {
+	struct delivery d;
 	struct command *c;
 
+	d.n = 0;
 	while ((c = command_take(t)) != NULL) {
+		if (c->kind == CMD_DELIVER) {
+			deliver_add(t, &d, c);
+			continue;
+		}
+		deliver(t, &d);
 		command_run(t, c, now);
 		command_free(c, command_extra(c));
 	}
+	deliver(t, &d);
 }
 
 /* --- access rules --- */
@@ -756,6 +788,8 @@ static bool commands_full(struct run_tunnel *t, unsigned head)
 static int command_put(struct run_tunnel *t, struct command *c)
 {
 	unsigned head = atomic_load_explicit(&t->command_head, memory_order_relaxed);
+	/* A message alone does not wake the thread, run_tunnel_flush() does; only many of them. */
+	bool quiet = c->kind == CMD_DELIVER && head % DELIVERIES;
 	bool droppable = c->kind == CMD_SEND || c->kind == CMD_DELIVER || c->kind == CMD_STATS;
 
 	for (unsigned waits = 0; commands_full(t, head); waits++) {
@@ -767,7 +801,8 @@ static int command_put(struct run_tunnel *t, struct command *c)
 	}
 	atomic_store_explicit(&t->commands[head % COMMANDS], c, memory_order_relaxed);
 	atomic_store_explicit(&t->command_head, head + 1, memory_order_release);
-	kick(t->command_fd);
+	if (!quiet)
+		kick(t->command_fd);
 	return 0;
 }
 
@@ -918,6 +953,11 @@ int run_tunnel_deliver(struct run_tunnel *t, const struct wg_ep *from, struct nb
 		return NB_E_NOMEM;
 	c->ep = *from;
 	return command_put(t, c);
+}
+
+void run_tunnel_flush(struct run_tunnel *t)
+{
+	kick(t->command_fd);
 }
 
 int run_tunnel_set_private_key(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN])

@@ -91,6 +91,8 @@ int run_tunnel_turn_remove(struct run_tunnel *t, const struct nb_endpoint *serve
 /* Hand in a WireGuard message that arrived elsewhere: on a relay stream (kind STREAM), or on a TURN
  * connection of the control side's own. Its answers to STREAM endpoints come back as RUN_TUNNEL_STREAM. */
 int run_tunnel_deliver(struct run_tunnel *t, const struct wg_ep *from, struct nb_bytes data);
+/* To be called once after some run_tunnel_deliver: several messages make one batch. */
+void run_tunnel_flush(struct run_tunnel *t);
 int run_tunnel_set_private_key(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN]);
 int run_tunnel_set_fwmark(struct run_tunnel *t, uint32_t fwmark);
 /* Move to another port (0: any); the outcome comes as RUN_TUNNEL_PORT. On failure the old port stays. */

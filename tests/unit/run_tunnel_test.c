@@ -250,6 +250,7 @@ static void relayed(void **state)
 	assert_int_equal(m.ep.id, 5);
 	assert_int_equal(m.data.n, 96);
 	assert_int_equal(run_tunnel_deliver(b.t, &stream, m.data), 0);
+	run_tunnel_flush(b.t);
 	inner_expect(&b, 2, 60);
 	os_dgram_close(&server);
 	node_fini(&a);

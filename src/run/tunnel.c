@@ -24,7 +24,7 @@
 #define DELIVERIES 64		/* messages opened together */
 #define COMMAND_WAITS 2000	/* of COMMAND_WAIT_US: one second in all */
 #define COMMAND_WAIT_US 500
-#define SLOTS 256
+#define SLOTS 512
 #define STATS_WAITING 8
 
 enum command_kind {

@@ -14,7 +14,7 @@
 #define MGMT_LABEL_MAX 59		/* characters of a DNS label, room for "-255-255" */
 #define MGMT_LABELS_MAX 32		/* extra DNS labels of a registration */
 #define MGMT_INSERT_TRIES 10		/* random addresses before a linear search */
-#define MGMT_PUSH_NS (1 * NB_SEC)	/* at least this long between two maps of one stream */
+#define MGMT_PUSH_NS (250 * NB_MS)	/* at least this long between two maps of one stream */
 #define MGMT_PUSH_MAX_NS (10 * NB_SEC)	/* and never more than this */
 #define MGMT_PUSH_BYTES 64e6		/* map bytes a second to all streams together, beyond one map each MGMT_PUSH_NS */
 #define MGMT_EPHEMERAL_NS (600 * NB_SEC)

@@ -177,12 +177,21 @@ static void take_peers(struct client_engine *e, const Management__NetworkMap *ma
 
 /* --- connections --- */
 
+/* A path through TURN that ends may have ended because the server was restarted. */
+static void leave_turn(struct client_engine *e, struct engine_peer *p, bool on_turn, struct nb_time now)
+{
+	if (p->on_turn && !on_turn)
+		client_servers_doubt(e, now);
+	p->on_turn = on_turn;
+}
+
 static void set_endpoint(struct client_engine *e, struct engine_peer *p, const struct client_conn_event *ev,
 			 struct nb_time now)
 {
 	struct wg_ep ep = { .kind = WG_EP_UDP, .remote = ev->remote };
 
 	p->waits_channel = false;
+	leave_turn(e, p, ev->via != 0, now);
 	if (ev->path == CLIENT_PATH_RELAY) {
 		ep = (struct wg_ep){ .kind = WG_EP_STREAM, .id = ev->channel };
 		e->cfg.ops->peer_endpoint(e->cfg.arg, p->key, &ep, ev->handshake);
@@ -211,6 +220,7 @@ static void on_conn_event(struct client_engine *e, struct engine_peer *p, struct
 		break;
 	case CLIENT_CONN_NO_ENDPOINT:
 		p->waits_channel = false;
+		leave_turn(e, p, false, now);
 		e->cfg.ops->peer_endpoint(e->cfg.arg, p->key, &none, false);
 		break;
 	case CLIENT_CONN_RESET:

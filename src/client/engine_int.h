@@ -25,6 +25,7 @@ struct engine_peer {
 	uint32_t channel;		/* on a relay; 0: none */
 	bool in_map;			/* mark of the sweep after a map */
 	/* An endpoint that waits for its TURN channel. */
+	bool on_turn;			/* the endpoint leads through a TURN allocation */
 	bool waits_channel, waits_handshake;
 	unsigned waits_via;
 	struct nb_endpoint waits_remote;
@@ -110,6 +111,8 @@ struct nb_time client_servers_deadline(const struct client_engine *e);
 void client_servers_send(struct client_engine *e, unsigned via, const struct nb_endpoint *to, struct nb_bytes data,
 		  struct nb_time now);
 /* Our address changed: make allocations anew, check servers again. */
+/* A path through TURN died: find out whether the servers still know our allocations. */
+void client_servers_doubt(struct client_engine *e, struct nb_time now);
 void client_servers_moved(struct client_engine *e, struct nb_time now);
 void client_servers_permit(struct client_engine *e, const struct nb_addr *peer, struct nb_time now);
 /* Point a peer's WireGuard endpoint at a TURN channel, at once or when it is bound. */

@@ -248,6 +248,14 @@ static void end_allocation(struct client_engine *e, struct engine_server *s, con
 	s->retry_at = nb_time_add(now, RETRY_NS);
 }
 
+/* A server that was restarted forgot us; it will give us another. */
+static void renew_allocation(struct client_engine *e, struct engine_server *s, struct nb_time now)
+{
+	nb_info("TURN server %s forgot our allocation: asking for a new one", s->uri);
+	end_allocation(e, s, "forgotten by the server", now);
+	s->retry_at = now;
+}
+
 void client_servers_resolved(struct client_engine *e, unsigned id, const struct nb_addr *addrs, size_t n, struct nb_time now)
 {
 	struct engine_server *s = &e->servers[(id & 0xff) % SERVERS_MAX];
@@ -324,6 +332,10 @@ static void on_turn_event(struct client_engine *e, struct engine_server *s, cons
 		e->cfg.ops->changed(e->cfg.arg);
 		break;
 	case TURN_EV_FAILED:
+		if (s->state == SERVER_OK && ev->code == 437) {
+			renew_allocation(e, s, now);
+			break;
+		}
 		end_allocation(e, s, ev->code == 401 ? "credentials were refused" : ev->code == 486 ? "quota reached"
 			       : ev->code ? "allocation was refused" : "no answer", now);
 		e->cfg.ops->changed(e->cfg.arg);
@@ -537,6 +549,16 @@ struct nb_time client_servers_deadline(const struct client_engine *e)
 			next = nb_time_min(next, turn_client_deadline(e->servers[i].client));
 	}
 	return next;
+}
+
+void client_servers_doubt(struct client_engine *e, struct nb_time now)
+{
+	for (size_t i = 0; i < e->nservers; i++) {
+		if (!e->servers[i].client)
+			continue;
+		turn_client_check(e->servers[i].client, now);
+		drain_turn(e, &e->servers[i], now);
+	}
 }
 
 void client_servers_moved(struct client_engine *e, struct nb_time now)

@@ -238,6 +238,12 @@ static int add_entry(struct turn_client *c, const struct nb_endpoint *peer, bool
 	return 0;
 }
 
+void turn_client_check(struct turn_client *c, struct nb_time now)
+{
+	if (c->state == TURN_READY && !c->ctl.active)
+		control_start(c, CTL_REFRESH, now);
+}
+
 int turn_client_permit(struct turn_client *c, const struct nb_addr *peer, struct nb_time now)
 {
 	struct nb_endpoint ep = { .addr = *peer };

@@ -66,6 +66,9 @@ struct turn_client *turn_client_new(const struct turn_client_config *cfg, struct
 void turn_client_free(struct turn_client *c);
 /* Ask the server to delete the allocation; TURN_EV_CLOSED follows, after an answer or 3 s at most. */
 void turn_client_close(struct turn_client *c, struct nb_time now);
+/* Ask whether the allocation still exists (a Refresh now instead of later): data has stopped coming through. A server
+ * that was restarted says no: TURN_EV_FAILED, 437. Nothing happens while another request is under way. */
+void turn_client_check(struct turn_client *c, struct nb_time now);
 /* New credentials are for the next allocation: a running one keeps its own (stock does the same). */
 
 /* Keep a permission for this peer address until turn_client_forget. May be called while allocating.

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "client/engine.h"
+#include "client/engine_int.h"
 #include "crypto/crypto.h"
 #include "ice/stun.h"
 #include "ice/turn_server.h"
@@ -627,36 +628,86 @@ static size_t allocations(const struct world *w)
 	return s.allocations;
 }
 
-/* A server keeps an allocation to its port for ten minutes, and refuses the next run another one meanwhile. */
-static void an_allocation_is_given_back_at_the_end(void **state)
+static void start_turn(struct world *w)
 {
 	static const struct turn_server_ops turn_ops = { turn_open, turn_close, turn_relay, turn_reply };
 	static const struct turn_user user = { "alice", "wonder" };
-	static const char *const uri = "turn:192.0.2.1";
-	struct world *w = setup();
 	struct turn_server_config c = { .realm = "r", .users = &user, .nusers = 1, .relay4 = nb_addr4(0xc0000201),
 					.port_min = 49152, .port_max = 49200, .random = nbc_random };
-	struct nb_endpoint server = { nb_addr4(0xc0000201), 3478 };
 
-	(void)state;
+	turn_server_free(w->turn);
 	w->turn = turn_server_new(&c, &turn_ops, w);
 	assert_non_null(w->turn);
-	give_turns(w, &uri, 1);
-	client_engine_resolved(w->e, w->last_lookup, &server.addr, 1, w->now);
+}
+
+static const struct nb_endpoint turn_at = { { .family = 4, .ip = { 192, 0, 2, 1 } }, 3478 };
+
+/* What the server answered reaches the engine, until nobody says anything. */
+static void pass_mail(struct world *w)
+{
 	while (w->nmail) {
 		uint8_t copy[sizeof w->mail];
 		size_t n = w->nmail;
 
 		memcpy(copy, w->mail, n);
 		w->nmail = 0;
-		client_engine_dgram(w->e, &server, NULL, nb_bytes(copy, n), w->now);
+		client_engine_dgram(w->e, &turn_at, NULL, nb_bytes(copy, n), w->now);
 	}
+}
+
+static struct world *with_allocation(void)
+{
+	static const char *const uri = "turn:192.0.2.1";
+	struct world *w = setup();
+
+	start_turn(w);
+	give_turns(w, &uri, 1);
+	client_engine_resolved(w->e, w->last_lookup, &turn_at.addr, 1, w->now);
+	pass_mail(w);
 	assert_int_equal(allocations(w), 1);
-	client_engine_stop(w->e, w->now);
-	assert_int_equal(allocations(w), 0);
+	return w;
+}
+
+static void end_turn(struct world *w)
+{
 	turn_server_free(w->turn);
 	w->turn = NULL;
 	teardown(w);
+}
+
+/* A server keeps an allocation to its port for ten minutes, and refuses the next run another one meanwhile. */
+static void an_allocation_is_given_back_at_the_end(void **state)
+{
+	struct world *w = with_allocation();
+
+	(void)state;
+	client_engine_stop(w->e, w->now);
+	assert_int_equal(allocations(w), 0);
+	end_turn(w);
+}
+
+/* When a path through TURN dies the allocation is asked after; one that still exists stays, a restarted server gives
+ * another at once. */
+static void a_forgotten_allocation_is_replaced(void **state)
+{
+	struct world *w = with_allocation();
+	size_t on = w->turn_on;
+
+	(void)state;
+	client_servers_doubt(w->e, w->now);
+	pass_mail(w);
+	client_engine_timer(w->e, w->now);
+	assert_int_equal(w->turn_on, on);
+	assert_int_equal(allocations(w), 1);
+	start_turn(w);
+	assert_int_equal(allocations(w), 0);
+	client_servers_doubt(w->e, w->now);
+	pass_mail(w);
+	client_engine_timer(w->e, w->now);
+	pass_mail(w);
+	assert_int_equal(w->turn_on, on + 1);
+	assert_int_equal(allocations(w), 1);
+	end_turn(w);
 }
 
 static void unusable_servers_do_no_harm(void **state)
@@ -993,7 +1044,7 @@ int main(void)
 		cmocka_unit_test(a_silent_stun_server_is_tried_again),
 		cmocka_unit_test(a_lookup_that_cannot_begin_is_tried_again),
 		cmocka_unit_test(too_many_turn_servers),
-		cmocka_unit_test(an_allocation_is_given_back_at_the_end),
+		cmocka_unit_test(an_allocation_is_given_back_at_the_end), cmocka_unit_test(a_forgotten_allocation_is_replaced),
 		cmocka_unit_test(unusable_servers_do_no_harm),
 		cmocka_unit_test(strangers_and_our_own_overlay_are_ignored),
 		cmocka_unit_test(an_offer_is_answered_with_candidates),

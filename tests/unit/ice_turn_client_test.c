@@ -302,6 +302,32 @@ static void server_restarts(void **state)
 	assert_int_equal(expect(TURN_EV_FAILED).code, 437);
 }
 
+/* Asked instead of waiting for the next Refresh: nothing happens when all is well, the end is seen when it is not. */
+static void asking_after_it(void **state)
+{
+	size_t before;
+
+	(void)state;
+	turn_client_check(c, w.now);	/* allocating: not now */
+	settle();
+	expect(TURN_EV_ALLOCATED);
+	before = sent;
+	turn_client_check(c, w.now);
+	turn_client_check(c, w.now);
+	settle();
+	assert_int_equal(sent, before + 1);
+	no_event();
+	assert_int_equal(allocations(), 1);
+	world_stop(&w);
+	world_start(&w, NULL);
+	turn_client_check(c, w.now);
+	settle();
+	assert_int_equal(expect(TURN_EV_FAILED).code, 437);
+	turn_client_check(c, w.now);
+	settle();
+	no_event();
+}
+
 static void wrong_password(void **state)
 {
 	struct turn_event ev;
@@ -617,7 +643,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(allocate), T(allocate_ipv6), T(data_both_ways), T(stays_up_for_hours), T(survives_losses),
-		T(server_silent), T(server_dies_later), T(server_restarts), T(wrong_password),
+		T(server_silent), T(server_dies_later), T(server_restarts), T(asking_after_it), T(wrong_password),
 		T(left_over_allocation), T(refused_peer), T(forged_answers), T(endless_challenges), T(redirect),
 		T(closing), T(forgetting), T(asks_for_a_lifetime), T(strange_servers),
 		T(table_is_capped),

@@ -12,6 +12,7 @@
 #define AUTH_NS (8 * NB_SEC)
 #define PROBE_NS (35 * NB_SEC)		/* relays say something at least every 25 s */
 #define ONLINE_NS (30 * NB_SEC)		/* for the peer to appear */
+#define HURRY_NS NB_SEC			/* a connection lost so soon after a change of the network is dialled at once */
 #define REDIAL_NS (1500 * NB_MS)	/* the same relay, after it was lost */
 #define RETRY_FIRST_NS (2 * NB_SEC)
 #define RETRY_CAP_NS (60 * NB_SEC)
@@ -68,6 +69,7 @@ struct client_relays {
 	char again[RELAYMSG_URL_MAX];	/* dial this one alone, first */
 	bool alone;			/* that is what is being tried */
 	struct nb_time retry_at, sweep_at;
+	struct nb_time hurry_until;
 	struct nb_time channels_at;	/* no channel is due earlier */
 	int64_t retry_ns;
 	char error[160];
@@ -359,7 +361,9 @@ void client_relays_lost(struct client_relays *r, unsigned id, const char *why, s
 	if (home) {
 		r->home = NULL;
 		snprintf(r->again, sizeof r->again, "%s", y->url);
-		r->retry_at = r->n_urls ? nb_time_add(now, REDIAL_NS) : NB_TIME_NEVER;
+		/* Lost because the network changed: the relay is well. */
+		r->retry_at = !r->n_urls ? NB_TIME_NEVER :
+			      nb_time_before(now, r->hurry_until) ? now : nb_time_add(now, REDIAL_NS);
 		r->cfg.ops->home(r->cfg.arg);
 	} else if (!y->foreign) {
 		next_try(r, now);
@@ -579,6 +583,7 @@ const char *client_relays_url(const struct client_relays *r, size_t i)
 void client_relays_hurry(struct client_relays *r, struct nb_time now)
 {
 	r->retry_ns = RETRY_FIRST_NS;
+	r->hurry_until = nb_time_add(now, HURRY_NS);
 	if (!nb_time_is_never(r->retry_at))
 		r->retry_at = now;
 }

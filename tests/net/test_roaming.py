@@ -231,3 +231,23 @@ def test_name_server_away(named):
     pings.stop()
     report("address change without name server: ping", took, f"; control back {control:.2f} s")
     assert took < 1 and control < 5
+
+
+def test_address_change_while_relayed(lab):
+    """No direct path exists: the relay connection has to move, and nothing else can help."""
+    lab.start_server()
+    a, b = lab.site("alpha", "blocked"), lab.site("bravo", "blocked")
+    a.start().up(lab.setup())
+    b.start().up(lab.keys["reusable"])
+    a.overlay, b.overlay = a.ip(), b.ip()
+    wait_for(lambda: a.ping(b.overlay))
+    pings = Pings(lab, b, a)
+    net = lab.exec("alpha", "ip", "-4", "-o", "route", "show", "default").stdout.split()[2].rsplit(".", 1)[0]
+    event = time.time()
+    lab.exec("alpha", "sh", "-c", f"ip addr flush dev eth0; ip addr add {net}.77/24 dev eth0; "
+             f"ip route add default via {net}.1")
+    took = pings.back_after(event, 40)
+    pings.stop()
+    report("address change while relayed", took)
+    control_is_up(a)
+    assert took < 2

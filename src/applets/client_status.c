@@ -12,7 +12,7 @@
 #include "run/user.h"
 
 static struct {
-	bool detail, json, yaml, ipv4, ipv6;
+	bool detail, json, yaml, ipv4, ipv6, why;
 	const char *status, *type, *check;
 	struct nb_opt_list ips, names;
 } flags = { .status = "", .type = "", .check = "" };
@@ -30,6 +30,8 @@ const struct nb_opt cli_status_opts[] = {
 	{ "ipv4", '4', NB_OPT_BOOL, &flags.ipv4, NULL, NULL, "only the NetBird IPv4 address of this peer", 0, 0 },
 	{ "ipv6", '6', NB_OPT_BOOL, &flags.ipv6, NULL, NULL, "only the NetBird IPv6 address of this peer", 0, 0 },
 	{ "json", 'j', NB_OPT_BOOL, &flags.json, NULL, NULL, "detailed status as JSON", 0, 0 },
+	{ "why", 0, NB_OPT_BOOL, &flags.why, NULL, NULL, "why each peer is direct, relayed or not connected, and what was tried",
+	  0, 0 },
 	{ "yaml", 'y', NB_OPT_BOOL, &flags.yaml, NULL, NULL, "detailed status as YAML", 0, 0 },
 	{ 0 },
 };
@@ -88,7 +90,9 @@ static int print_status(struct run_rpc *rpc, const Daemon__StatusResponse *a, co
 	} else {
 		active_profile(rpc, profile, sizeof profile);
 		v.profile = profile;
+		v.why = flags.why;
 		err = flags.json ? client_status_json(&out, &v) : flags.yaml ? client_status_yaml(&out, &v) :
+		      flags.why ? client_status_why(&out, &v) :
 		      flags.detail || filtered ? client_status_detail(&out, &v) : client_status_summary(&out, &v);
 	}
 	if (!err)

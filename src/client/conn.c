@@ -5,6 +5,7 @@
  * tests/sim/client_conn_sim_test.c */
 #include "client/conn.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -73,6 +74,8 @@ struct client_conn {
 	char ufrag[ICE_UFRAG_LEN + 1], pwd[ICE_PWD_LEN + 1];
 	uint8_t session_id[CLIENT_SESSION_LEN];
 	struct session *session;
+	struct ice_pair_report *tried;	/* of the session before, for `why` */
+	size_t ntried;
 	struct nb_time now;		/* of the last call that brought the time */
 
 	bool peer_ice;			/* the peer sends credentials, as far as we know */
@@ -472,12 +475,34 @@ static void new_session_id(struct client_conn *c)
 }
 
 /* The agent goes, and with it both session ids: the next one is a new session (spec 1.3). */
+static size_t report_pairs(const struct ice_agent *a, struct ice_pair_report *out, size_t max)
+{
+	size_t n = 0;
+
+	while (n < max && ice_pair_report(a, (unsigned)n, &out[n]))
+		n++;
+	return n;
+}
+
+static void keep_report(struct client_conn *c)
+{
+	struct ice_pair_report all[CLIENT_PAIRS_MAX];
+	size_t n = report_pairs(c->session->agent, all, CLIENT_PAIRS_MAX);
+
+	free(c->tried);
+	c->tried = n ? malloc(n * sizeof *all) : NULL;
+	c->ntried = c->tried ? n : 0;
+	if (c->ntried)
+		memcpy(c->tried, all, n * sizeof *all);
+}
+
 static void drop_session(struct client_conn *c)
 {
 	struct session *s = c->session;
 
 	if (!s)
 		return;
+	keep_report(c);
 	ice_demux_del(c->cfg.demux, s->agent);
 	ice_free(s->agent);
 	free(s->announce);
@@ -891,6 +916,7 @@ void client_conn_free(struct client_conn *c)
 		return;
 	end_session(c, c->now);
 	drop_early(c);
+	free(c->tried);
 	nb_wipe(c, sizeof *c);
 	free(c);
 }
@@ -1153,6 +1179,81 @@ struct nb_time client_conn_deadline(const struct client_conn *c)
 	if (c->nqueue || (c->session && c->session->announced < c->session->nannounce))
 		return (struct nb_time){ 0 };
 	return c->session ? nb_time_min(t, nb_time_min(c->session->repeat_at, ice_deadline(c->session->agent))) : t;
+}
+
+/* ---- Why ---- */
+
+size_t client_conn_pairs(const struct client_conn *c, struct ice_pair_report *out, size_t max)
+{
+	size_t n = c->session ? report_pairs(c->session->agent, out, max) : 0;
+
+	if (n)
+		return n;
+	n = c->ntried < max ? c->ntried : max;
+	if (n)
+		memcpy(out, c->tried, n * sizeof *out);
+	return n;
+}
+
+/* What speaks against a direct path, from what was tried. */
+static void why_not_direct(const struct client_conn *c, char *out, size_t cap)
+{
+	struct ice_pair_report pairs[CLIENT_PAIRS_MAX];
+	size_t n = client_conn_pairs(c, pairs, CLIENT_PAIRS_MAX), direct = 0;
+	bool mapped = false, learned = false;
+
+	for (size_t i = 0; i < n; i++) {
+		if (pairs[i].local_type == ICE_RELAY || pairs[i].remote_type == ICE_RELAY)
+			continue;
+		direct++;
+		mapped |= pairs[i].remote_type == ICE_SRFLX;
+		learned |= pairs[i].remote_type == ICE_PRFLX;
+	}
+	if (c->cfg.net->force_relay || c->cfg.net->relay_only)
+		snprintf(out, cap, "this agent was told to use relays only");
+	else if (!c->peer_ice)
+		snprintf(out, cap, "the other agent was told to use relays only");
+	else if (!n)
+		snprintf(out, cap, "the two have not exchanged addresses yet");
+	else if (!direct)
+		snprintf(out, cap, "the two have no address of one family in common");
+	else if (learned)
+		snprintf(out, cap, "none of %zu direct pairs works both ways: a NAT gives each destination another port", direct);
+	else
+		snprintf(out, cap, "none of %zu direct pairs answered: %s", direct, mapped ?
+			 "a NAT gives each destination another port, or a firewall drops UDP" :
+			 "the other side has no address that can be reached from here, or a firewall drops UDP");
+}
+
+static void why_direct(const struct client_conn *c, char *out, size_t cap)
+{
+	char at[NB_ADDR_TEXT + 8];
+	bool nat = c->pair.local.type != ICE_HOST || c->pair.remote.type != ICE_HOST;
+
+	nb_endpoint_format(at, &c->pair.remote.at);
+	if (!nb_time_is_never(c->loose_until))
+		snprintf(out, cap, "one of the two moved; packets still pass by %s while a new path is looked for", at);
+	else if (nat)
+		snprintf(out, cap, "the NATs on the way let checks through: the other side answers as %s (%s)", at,
+			 ice_type_name(c->pair.remote.type));
+	else
+		snprintf(out, cap, "both machines reach each other's own address, %s", at);
+}
+
+void client_conn_why(const struct client_conn *c, char out[CLIENT_WHY_MAX])
+{
+	static const char *const how[] = { "not connected", "relayed over the NetBird relay", "relayed over TURN", "direct" };
+	char reason[CLIENT_WHY_MAX - 60];
+
+	if (!c->open) {
+		snprintf(out, CLIENT_WHY_MAX, "idle: nobody needs this peer");
+		return;
+	}
+	if (c->path == CLIENT_PATH_DIRECT)
+		why_direct(c, reason, sizeof reason);
+	else
+		why_not_direct(c, reason, sizeof reason);
+	snprintf(out, CLIENT_WHY_MAX, "%s because %s", how[c->path], reason);
 }
 
 /* ---- Status ---- */

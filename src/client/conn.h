@@ -165,6 +165,12 @@ void client_conn_active(struct client_conn *c, struct nb_time now);
 /* WireGuard heard the peer from this address and sends there now. */
 void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, struct nb_time now);
 
+/* The pairs of the session that runs, or of the last one. At most max; returns how many. */
+#define CLIENT_PAIRS_MAX ICE_PAIRS_MAX
+size_t client_conn_pairs(const struct client_conn *c, struct ice_pair_report *out, size_t max);
+/* One sentence for people: direct because ..., relayed because ..., not connected because ... */
+#define CLIENT_WHY_MAX 320
+void client_conn_why(const struct client_conn *c, char out[CLIENT_WHY_MAX]);
 void client_conn_status(const struct client_conn *c, struct client_conn_status *out);
 void *client_conn_user(const struct client_conn *c);
 bool client_conn_is_controller(const struct client_conn *c);

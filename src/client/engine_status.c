@@ -74,6 +74,39 @@ static void fill_path(const struct client_conn_status *c, Daemon__PeerState *s, 
 	s->latency = duration(a, c->rtt_ns);
 }
 
+static char *pair_text(const struct ice_pair_report *r, struct nb_arena *a)
+{
+	static const char *const ends[] = { "not tried", "no answer", "works", "in use" };
+	char from[NB_ADDR_TEXT + 8], to[NB_ADDR_TEXT + 8];
+
+	nb_endpoint_format(from, &r->local);
+	nb_endpoint_format(to, &r->remote);
+	if (r->rtt_ns)
+		return nb_arena_printf(a, "%s %s -> %s %s: %s, %.1f ms", ice_type_name(r->local_type), from,
+				       ice_type_name(r->remote_type), to, ends[r->end], (double)r->rtt_ns / 1e6);
+	return nb_arena_printf(a, "%s %s -> %s %s: %s", ice_type_name(r->local_type), from, ice_type_name(r->remote_type), to,
+			       ends[r->end]);
+}
+
+static Nestbox__PeerWhy *peer_why(const struct client_conn *c, struct nb_arena *a)
+{
+	struct ice_pair_report pairs[CLIENT_PAIRS_MAX];
+	size_t n = client_conn_pairs(c, pairs, CLIENT_PAIRS_MAX);
+	Nestbox__PeerWhy *w = nb_arena_alloc(a, sizeof *w);
+	char sentence[CLIENT_WHY_MAX];
+
+	if (!w)
+		return NULL;
+	nestbox__peer_why__init(w);
+	client_conn_why(c, sentence);
+	w->sentence = dup_text(a, sentence);
+	w->pairs = nb_arena_alloc(a, (n + 1) * sizeof *w->pairs);
+	for (size_t i = 0; i < n && w->pairs; i++)
+		if ((w->pairs[w->n_pairs] = pair_text(&pairs[i], a)))
+			w->n_pairs++;
+	return w;
+}
+
 static Daemon__PeerState *peer_state(const struct engine_peer *p, struct nb_arena *a, struct nb_time now,
 				     struct nb_wall wall)
 {
@@ -87,6 +120,7 @@ static Daemon__PeerState *peer_state(const struct engine_peer *p, struct nb_aren
 	fill_addresses(p, s, a);
 	s->pubkey = dup_text(a, p->key_text);
 	s->fqdn = dup_text(a, p->fqdn);
+	s->nestbox = peer_why(p->conn, a);
 	s->connstatus = dup_text(a, c.connected ? "Connected" : c.connecting ? "Connecting" : "Idle");
 	s->connstatusupdate = timestamp(a, wall.ns - nb_time_diff(now, c.changed));
 	if (!c.connected)

@@ -933,6 +933,28 @@ static void put_ssh(struct emitter *e, const Daemon__SSHServerState *s)
 	map_close(e);
 }
 
+/* Ours, and so behind everything that is stock's. */
+static void put_why(struct emitter *e, const struct overview *o)
+{
+	key(e, "nestbox");
+	map_open(e);
+	key(e, "peers");
+	if (list_open(e, o->n_peers, "[]")) {
+		for (size_t i = 0; i < o->n_peers; i++) {
+			const Daemon__PeerState *p = o->peers[i].p;
+			const Nestbox__PeerWhy *w = p->nestbox;
+
+			item_open(e);
+			put_string(e, "fqdn", p->fqdn);
+			put_string(e, "why", w ? w->sentence : NULL);
+			put_strings(e, "pairs", w ? w->pairs : NULL, w ? w->n_pairs : 0);
+			map_close(e);
+		}
+		list_close(e);
+	}
+	map_close(e);
+}
+
 static void put_overview(struct emitter *e, const struct overview *o, const struct client_status_view *v)
 {
 	const Daemon__FullStatus *s = o->s;
@@ -964,6 +986,8 @@ static void put_overview(struct emitter *e, const struct overview *o, const stru
 	put_ssh(e, s->sshserverstate);
 	if (v->answer->sessionexpiresat)
 		put_time(e, "sessionExpiresAt", stamp_of(v->answer->sessionexpiresat, true), v);
+	if (v->why)
+		put_why(e, o);
 }
 
 static int notation(struct nb_buf *out, const struct client_status_view *v, bool yaml)
@@ -1288,6 +1312,28 @@ int client_status_detail(struct nb_buf *out, const struct client_status_view *v)
 		event_text(out, o.s->events[i], v->now);
 	nb_buf_u8(out, '\n');
 	general(out, &o, v, true);
+	overview_fini(&o);
+	return out->err;
+}
+
+int client_status_why(struct nb_buf *out, const struct client_status_view *v)
+{
+	struct overview o;
+
+	overview_init(&o, v);
+	if (o.err)
+		return o.err;
+	for (size_t i = 0; i < o.n_peers; i++) {
+		const Daemon__PeerState *p = o.peers[i].p;
+		const Nestbox__PeerWhy *w = p->nestbox;
+
+		nb_buf_printf(out, "%s (%s)\n  %s\n", text(p->fqdn), text(p->ip),
+			      w ? text(w->sentence) : "the agent does not say: it is another program, or older");
+		for (size_t k = 0; w && k < w->n_pairs; k++)
+			nb_buf_printf(out, "  tried %s\n", text(w->pairs[k]));
+	}
+	if (!o.n_peers)
+		nb_buf_str(out, "no peers\n");
 	overview_fini(&o);
 	return out->err;
 }

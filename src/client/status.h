@@ -25,6 +25,7 @@ struct client_status_view {
 	struct nb_wall now;		/* for ages */
 	/* Seconds east of UTC at a point in time; NULL: UTC. */
 	int (*utc_offset)(int64_t unix_seconds);
+	bool why;			/* JSON and YAML: one key more, the last: `nestbox` */
 	struct client_status_filter filter;
 };
 
@@ -37,6 +38,8 @@ const char *client_status_filter_check(const struct client_status_filter *f, cha
 /* Each appends to out and returns out->err. */
 int client_status_summary(struct nb_buf *out, const struct client_status_view *v);
 int client_status_detail(struct nb_buf *out, const struct client_status_view *v);
+/* Of ours: why each peer that passes the filter is connected as it is. */
+int client_status_why(struct nb_buf *out, const struct client_status_view *v);
 int client_status_json(struct nb_buf *out, const struct client_status_view *v);
 int client_status_yaml(struct nb_buf *out, const struct client_status_view *v);
 

@@ -157,6 +157,26 @@ int ice_event(struct ice_agent *a, struct ice_event *ev)
 	return 1;
 }
 
+bool ice_pair_report(const struct ice_agent *a, unsigned i, struct ice_pair_report *out)
+{
+	const struct ice_candidate *local, *remote;
+	const struct ice_pair *p;
+
+	if (i >= a->npairs)
+		return false;
+	p = &a->pairs[i];
+	local = &a->locals[p->label].c;
+	remote = &a->remotes[p->remote];
+	*out = (struct ice_pair_report){ local->type, remote->type, local->at, remote->at, ICE_PAIR_UNTRIED, p->rtt_ns };
+	if ((int)i == a->selected)
+		out->end = ICE_PAIR_SELECTED;
+	else if (p->state == ICE_PAIR_SUCCEEDED)
+		out->end = ICE_PAIR_WORKS;
+	else if (p->state == ICE_PAIR_PROGRESS)
+		out->end = ICE_PAIR_UNANSWERED;
+	return true;
+}
+
 bool ice_selected(const struct ice_agent *a, struct ice_pair_info *info)
 {
 	const struct ice_pair *p;

@@ -154,6 +154,15 @@ struct ice_stats {
 	uint32_t dropped;		/* input that was malformed, unauthenticated or matched nothing */
 };
 
+/* One candidate pair and what became of it, for people. */
+enum ice_pair_end { ICE_PAIR_UNTRIED, ICE_PAIR_UNANSWERED, ICE_PAIR_WORKS, ICE_PAIR_SELECTED };
+struct ice_pair_report {
+	enum ice_type local_type, remote_type;
+	struct nb_endpoint local, remote;
+	enum ice_pair_end end;
+	int64_t rtt_ns;			/* 0: never measured */
+};
+
 struct ice_agent;
 
 void ice_config_default(struct ice_config *cfg);
@@ -192,6 +201,8 @@ struct nb_time ice_deadline(const struct ice_agent *a);
 enum ice_state ice_state(const struct ice_agent *a);
 /* The selected pair; false when there is none. */
 bool ice_selected(const struct ice_agent *a, struct ice_pair_info *info);
+/* The i-th pair; false behind the last. */
+bool ice_pair_report(const struct ice_agent *a, unsigned i, struct ice_pair_report *out);
 const struct ice_stats *ice_stats(const struct ice_agent *a);
 bool ice_is_controlling(const struct ice_agent *a);
 void *ice_user(const struct ice_agent *a);

@@ -2,6 +2,7 @@
 table of spec/peer-connection.md 6. One network has a machine of each kind twice; for every pair the other machines are
 down. NB_SOAK=1 tries every pair, otherwise a subset in which each kind meets an easy and a hard one."""
 import itertools
+import json
 import os
 import time
 
@@ -18,8 +19,6 @@ SUBSET = [("public", "public"), ("public", "symmetric"), ("full", "full"), ("ful
 ALL = list(itertools.combinations_with_replacement(KINDS, 2))
 PAIRS = ALL if SOAK else SUBSET
 table = {}
-
-
 
 
 def expected(x, y):
@@ -72,6 +71,13 @@ def path_of(a, b):
     return "-", ""
 
 
+def why_of(a, b):
+    status = json.loads(a.cli("status", "--json", "--why").stdout)
+    assert list(status)[-1] == "nestbox"
+    fqdn = f"{b.which}.netbird.selfhosted"
+    return next(p for p in status["nestbox"]["peers"] if p["fqdn"] == fqdn)
+
+
 def settle(a, b, want, limit=8.0):
     """The path a few seconds later; at once when it is the wanted one already."""
     end = time.monotonic() + limit
@@ -99,7 +105,26 @@ def check(a, b, want, name):
     assert path == want
     # Both sides say the same, and the tunnel carries packets on the path they agree on.
     assert settle(b, a, want)[0] == want
+    says = why_of(a, b)["why"]
+    assert says.startswith("direct because " if want == "P2P" else "relayed over "), says
     assert a.ping(b.overlay, "2")
+
+
+def test_why_in_words(net):
+    """What `status --why` says of a pair that has to be relayed."""
+    a, b = net.sites["symmetric1"], net.sites["symmetric2"]
+    a.up()
+    b.up()
+    try:
+        settle(a, b, "Relayed")
+        wait_for(lambda: "no answer" in a.cli("status", "--why", "-N", "symmetric2").stdout)
+        text = a.cli("status", "--why", "-N", "symmetric2").stdout
+        print("\n" + text)
+        assert "relayed over " in text and "because none of" in text and "port" in text
+        assert "nestbox" not in a.cli("status", "--json").stdout
+    finally:
+        a.cli("down")
+        b.cli("down")
 
 
 def register(key, *agents):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import websockets
 
-from lab import NESTBOX, ROOT, SERVER_IP, Lab, wait_for
+from lab import NESTBOX, ROOT, SERVER_IP, URL, Lab, wait_for
 
 VECTORS = ROOT / "tests" / "vectors" / "relay"
 CERTS = ROOT / "tests" / "vectors" / "tls"
@@ -480,4 +480,46 @@ def test_relay_restart(lab):
     lab.start_server()
     took = wait_for(lambda: a.ping(target), limit=30)
     print(f"after a restart of the relay: {took:.1f} s")
+    assert via_relay(a)
+
+
+def test_two_relays(lab):
+    """Each agent prefers another relay: both meet on the one of the side with the greater key, the other one dials it."""
+    config = lab.dir / "config.yaml"
+    urls = [f"rel://{SERVER_IP}:3308{i}" for i in (1, 2)]
+    config.write_text(f"""server:
+  exposedAddress: "{URL}"
+  authSecret: "{SECRET}"
+  relays:
+    addresses: ["{urls[0]}", "{urls[1]}"]
+    secret: "{SECRET}"
+""")
+    relays = [lab.spawn("srv", NESTBOX, "relay", "--listen-address", f"{SERVER_IP}:3308{i}", "--exposed-address", urls[i - 1],
+                        "--auth-secret", SECRET, log=f"relay{i}.log") for i in (1, 2)]
+    block(lab)
+    lab.start_server("--config", config)
+    key = lab.setup()
+    a = lab.agent("alpha", ALPHA, env={"NB_HOME_RELAY_SERVERS": urls[0]}).start()
+    b = lab.agent("bravo", BRAVO, env={"NB_HOME_RELAY_SERVERS": urls[1]}).start()
+    a.up(key)
+    b.up(key)
+    wait_for(lambda: a.ping(b.ip()))
+    assert via_relay(a) and via_relay(b)
+
+    def homes(agent):
+        return [r["uri"] for r in agent.status()["relays"]["details"] if r["uri"].startswith("rel") and r["available"]]
+
+    assert homes(a) == [urls[0]] and homes(b) == [urls[1]]
+    key_of = {x.which: x.status()["publicKey"] for x in (a, b)}
+    shared = urls[0] if key_of["alpha"] > key_of["bravo"] else urls[1]
+    assert peer(a)["relayAddress"] == shared and peer(b)["relayAddress"] == shared
+    # the relay they share goes: its owner takes it up again when it is back
+    which = urls.index(shared)
+    relays[which].terminate()
+    relays[which].wait(5)
+    wait_for(lambda: not a.ping(b.ip(), "0.3"), limit=5)
+    lab.spawn("srv", NESTBOX, "relay", "--listen-address", f"{SERVER_IP}:3308{which + 1}", "--exposed-address", shared,
+              "--auth-secret", SECRET, log="again.log")
+    took = wait_for(lambda: a.ping(b.ip()), limit=20)
+    print(f"the shared relay is back: {took:.1f} s")
     assert via_relay(a)

@@ -42,7 +42,6 @@ enum server_state {
 /* A STUN or TURN server from management. */
 struct engine_server {
 	bool turn;
-	bool udp;			/* TURN over other transports is not built */
 	char uri[SERVER_URI_MAX];
 	char host[256];
 	uint16_t port;

@@ -16,7 +16,7 @@
 #define DEFAULT_PORT 3478
 
 /* "stun:host[:port]" or "turn:host[:port][?transport=udp]" (RFC 7064, 7065). */
-static bool parse_uri(struct engine_server *s, const char *uri)
+static bool parse_uri(struct engine_server *s, bool *udp, const char *uri)
 {
 	const char *host = strchr(uri, ':'), *query, *end, *colon;
 	size_t n;
@@ -29,8 +29,8 @@ static bool parse_uri(struct engine_server *s, const char *uri)
 		return false;
 	host++;
 	query = strchr(host, '?');
-	s->udp = strncmp(uri, "turns:", 6) && strncmp(uri, "stuns:", 6) &&
-		 (!query || !strstr(query, "transport=") || strstr(query, "transport=udp"));
+	*udp = strncmp(uri, "turns:", 6) && strncmp(uri, "stuns:", 6) &&
+	       (!query || !strstr(query, "transport=") || strstr(query, "transport=udp"));
 	end = query ? query : host + strlen(host);
 	s->port = DEFAULT_PORT;
 	if (*host == '[') {
@@ -100,14 +100,18 @@ static void put_server(struct client_engine *e, struct engine_server *list, size
 		       const char *user, const char *password)
 {
 	struct engine_server s = { 0 };
+	bool udp;
 
 	if (*n == SERVERS_MAX || !uri)
 		return;
-	if (!parse_uri(&s, uri)) {
+	if (!parse_uri(&s, &udp, uri)) {
 		nb_warn("management named an unusable STUN or TURN server: %.100s", uri);
 		e->skipped++;
 		return;
 	}
+	/* The shared port speaks UDP; the same server over TCP is no second one for us. */
+	if (!udp)
+		return;
 	for (size_t i = 0; i < e->nservers; i++)
 		if (!strcmp(e->servers[i].uri, uri)) {
 			s = e->servers[i];
@@ -125,7 +129,7 @@ static void refresh_stun(struct client_engine *e)
 {
 	e->net.nstun = 0;
 	for (size_t i = 0; i < e->nservers; i++)
-		for (size_t k = 0; k < e->servers[i].naddr && e->servers[i].udp; k++)
+		for (size_t k = 0; k < e->servers[i].naddr; k++)
 			if (e->net.nstun < ICE_SERVERS_MAX)
 				e->net.stun[e->net.nstun++] = e->servers[i].addr[k];
 }
@@ -162,15 +166,9 @@ void client_servers_update(struct client_engine *e, const Management__NetbirdCon
 	free(list);
 	e->nservers = n;
 	e->server_epoch++;
-	for (size_t i = 0; i < n; i++) {
-		if (!e->servers[i].udp) {
-			e->servers[i].state = SERVER_DOWN;
-			e->servers[i].error = "only UDP servers are supported";
-			e->servers[i].retry_at = NB_TIME_NEVER;
-		} else if (!e->servers[i].naddr) {
+	for (size_t i = 0; i < n; i++)
+		if (!e->servers[i].naddr)
 			lookup(e, i, now);
-		}
-	}
 	refresh_stun(e);
 }
 
@@ -568,7 +566,7 @@ void client_servers_moved(struct client_engine *e, struct nb_time now)
 
 		if (s->client)
 			end_allocation(e, s, "our address changed", now);
-		if (s->naddr && s->udp)
+		if (s->naddr)
 			s->retry_at = now;
 		s->tries = 0;
 	}

@@ -168,10 +168,13 @@ static void login_message(struct grpc_call *call, void *user, struct nb_bytes me
 	nb_arena_fini(&arena);
 }
 
-static bool final_refusal(int status, bool registering)
+static bool final_refusal(const struct client_mgmt *m, int status, bool registering)
 {
-	if (status == GRPC_PERMISSION_DENIED || status == GRPC_INVALID_ARGUMENT)
+	if (status == GRPC_PERMISSION_DENIED)
 		return true;
+	/* From a server that knew us a moment ago it is no verdict on this peer. */
+	if (status == GRPC_INVALID_ARGUMENT)
+		return !m->logged_in;
 	return registering && (status == GRPC_NOT_FOUND || status == GRPC_FAILED_PRECONDITION ||
 			       status == GRPC_UNAUTHENTICATED);
 }
@@ -194,7 +197,7 @@ static void login_end(struct grpc_call *call, void *user, const struct grpc_resu
 	} else if (result->status == GRPC_PERMISSION_DENIED && !registering && m->setup_key && !m->logged_in) {
 		m->step = STEP_REGISTER;
 		advance(m);
-	} else if (final_refusal(result->status, registering)) {
+	} else if (final_refusal(m, result->status, registering)) {
 		refuse(m, result->status, result->message, registering);
 	} else {
 		snprintf(why, sizeof why, "login failed: %.200s",

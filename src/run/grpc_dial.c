@@ -36,6 +36,8 @@ static size_t on_output(void *p, void *out, size_t cap, struct nb_time now)
 {
 	struct run_grpc *g = p;
 
+	if (g->cfg.tick && !g->closed)
+		g->cfg.tick(g->cfg.ctx, now);
 	return grpc_conn_output(g->conn, out, cap, now);
 }
 

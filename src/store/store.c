@@ -72,6 +72,7 @@ struct store {
 	pthread_cond_t idle;		/* something was finished */
 	struct nb_list queue, finished;
 	bool stop;
+	bool write_failed;		/* the last write: told once, and when it works again */
 	int failed;			/* first error; cleared when all that was queued has been reported */
 	size_t pending;			/* loop thread only */
 };
@@ -218,9 +219,12 @@ static int write_batches(struct store *s, struct store_batch *const *batches, si
 		if (grow_map(s))
 			break;
 	pthread_mutex_unlock(&s->env_lock);
-	if (rc)
-		nb_error("store: cannot write to %s: %s; changes are refused until it works again",
-			 s->cfg.dir, mdb_strerror(rc));
+	if (rc && !s->write_failed)
+		nb_error("store: cannot write to %s: %s%s; changes are refused until it works again", s->cfg.dir,
+			 mdb_strerror(rc), rc == EIO ? " (is the disk full?)" : "");
+	if (!rc && s->write_failed)
+		nb_warn("store: writing to %s works again", s->cfg.dir);
+	s->write_failed = rc != 0;
 	return from_lmdb(rc);
 }
 

@@ -5,7 +5,7 @@
  *   VEC        LANES words of 32 bits
  *   V_ADD(a, b), V_XOR(a, b), V_ROL16(a), V_ROL12(a), V_ROL8(a), V_ROL7(a), V_SET(word), V_LOAD(words)
  *   PAIRS      quarter rounds side by side: 2 or 4, by the number of registers
- * and after it the two functions declared below. Everything here is static: each kernel gets its own. */
+ * and after it the functions declared below. Everything here is static: each kernel gets its own. */
 #ifndef NB_WG_AEAD_LANES_H
 #define NB_WG_AEAD_LANES_H
 
@@ -27,6 +27,10 @@ static void flush(struct lanes *l, const uint8_t *key, struct wg_aead_op *base, 
 		  uint8_t ks[LANES][CHACHA_BLOCK]);
 /* The tag of a message. */
 static void poly(uint8_t tag[WG_TAG], const uint8_t key[32], const uint8_t *m, size_t n);
+#ifdef POLY_MANY
+/* The same for the first POLY_MANY messages at once; false, and nothing done, when that does not pay. */
+static bool poly_many(uint8_t tags[][WG_TAG], uint8_t pk[][32], const struct wg_aead_op *ops);
+#endif
 
 /* --- ChaCha20 --- */
 
@@ -184,28 +188,47 @@ static inline void keys_all(struct wg_aead_op *ops, size_t n, uint8_t pk[][32])
 		flush(&l, ops[0].key, ops, pk, NULL);
 }
 
+static inline void poly_all(uint8_t tags[][WG_TAG], const struct wg_aead_op *ops, size_t n, uint8_t pk[][32])
+{
+	size_t i = 0;
+
+#ifdef POLY_MANY
+	while (i + POLY_MANY <= n) {
+		if (poly_many(tags + i, pk + i, ops + i)) {
+			i += POLY_MANY;
+			continue;
+		}
+		poly(tags[i], pk[i], ops[i].p, ops[i].n);
+		i++;
+	}
+#endif
+	for (; i < n; i++)
+		poly(tags[i], pk[i], ops[i].p, ops[i].n);
+}
+
 static void seal(struct wg_aead_op *ops, size_t count)
 {
-	uint8_t pk[GROUP][32];
+	uint8_t pk[GROUP][32], tags[GROUP][WG_TAG];
 	size_t n;
 
 	for (; count; ops += n, count -= n) {
 		n = run_of_key(ops, count);
 		crypt_all(ops, n, 0, pk);
+		poly_all(tags, ops, n, pk);
 		for (size_t i = 0; i < n; i++)
-			poly(ops[i].p + ops[i].n, pk[i], ops[i].p, ops[i].n);
+			memcpy(ops[i].p + ops[i].n, tags[i], WG_TAG);
 		nb_wipe(pk, n * 32);
 	}
 }
 
 static inline void check_all(struct wg_aead_op *ops, size_t n, uint8_t pk[][32])
 {
-	uint8_t tag[WG_TAG];
+	uint8_t tags[GROUP][WG_TAG];
 
-	for (size_t i = 0; i < n; i++) {
-		poly(tag, pk[i], ops[i].p, ops[i].n);
-		ops[i].ok = nb_equal_ct(tag, ops[i].p + ops[i].n, WG_TAG);
-	}
+	poly_all(tags, ops, n, pk);
+	for (size_t i = 0; i < n; i++)
+		ops[i].ok = nb_equal_ct(tags[i], ops[i].p + ops[i].n, WG_TAG);
+	nb_wipe(tags, n * WG_TAG);
 }
 
 /* A few short messages whose blocks all fit into the lanes: one pass instead of two. */

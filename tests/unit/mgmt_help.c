@@ -3,7 +3,7 @@
 
 #include "store/store.h"
 
-static const uint8_t seed[16] = "a seed for tests";
+static const uint8_t seed[17] = "a seed for tests";
 
 void test_random(void *ctx, void *out, size_t n)
 {
@@ -38,7 +38,7 @@ void test_world(struct world *w, bool durable)
 	memset(w, 0, sizeof(*w));
 	nbc_init();
 	w->cfg.random = test_random;
-	w->cfg.map_seed = nb_bytes(seed, sizeof(seed));
+	w->cfg.map_seed = nb_bytes(seed, 16);
 	w->cfg.signal_uri = "signal.test:443";
 	w->cfg.signal_tls = true;
 	w->now.ns = NB_SEC;

@@ -23,41 +23,67 @@ void wg_poly_init(struct wg_poly *p, const uint8_t key[32])
 	p->pad[1] = nb_get_le64(key + 24);
 }
 
-static void blocks(struct wg_poly *p, const uint8_t *m, size_t n, uint64_t hibit)
+struct limbs {
+	uint64_t h0, h1, h2;
+};
+
+struct sums {
+	u128 d0, d1, d2;
+};
+
+/* A block, added to h. */
+static inline struct limbs load(const uint8_t *m, struct limbs h)
 {
-	const uint64_t r0 = p->r[0], r1 = p->r[1], r2 = p->r[2], s1 = r1 * 20, s2 = r2 * 20;
-	uint64_t h0 = p->h[0], h1 = p->h[1], h2 = p->h[2];
+	uint64_t t0 = nb_get_le64(m), t1 = nb_get_le64(m + 8);
 
-	for (; n >= 16; m += 16, n -= 16) {
-		uint64_t t0 = nb_get_le64(m), t1 = nb_get_le64(m + 8), c;
-		u128 d0, d1, d2;
-
-		h0 += t0 & M44;
-		h1 += (t0 >> 44 | t1 << 20) & M44;
-		h2 += t1 >> 24 | hibit;
-		d0 = (u128)h0 * r0 + (u128)h1 * s2 + (u128)h2 * s1;
-		d1 = (u128)h0 * r1 + (u128)h1 * r0 + (u128)h2 * s2;
-		d2 = (u128)h0 * r2 + (u128)h1 * r1 + (u128)h2 * r0;
-		c = (uint64_t)(d0 >> 44);
-		h0 = (uint64_t)d0 & M44;
-		d1 += c;
-		c = (uint64_t)(d1 >> 44);
-		h1 = (uint64_t)d1 & M44;
-		d2 += c;
-		c = (uint64_t)(d2 >> 42);
-		h2 = (uint64_t)d2 & M42;
-		h0 += c * 5;
-		h1 += h0 >> 44;
-		h0 &= M44;
-	}
-	p->h[0] = h0;
-	p->h[1] = h1;
-	p->h[2] = h2;
+	return (struct limbs){ h.h0 + (t0 & M44), h.h1 + ((t0 >> 44 | t1 << 20) & M44), h.h2 + (t1 >> 24 | 1ULL << 40) };
 }
+
+static inline struct sums product(struct limbs h, struct limbs r)
+{
+	uint64_t s1 = r.h1 * 20, s2 = r.h2 * 20;
+
+	return (struct sums){ (u128)h.h0 * r.h0 + (u128)h.h1 * s2 + (u128)h.h2 * s1,
+			      (u128)h.h0 * r.h1 + (u128)h.h1 * r.h0 + (u128)h.h2 * s2,
+			      (u128)h.h0 * r.h2 + (u128)h.h1 * r.h1 + (u128)h.h2 * r.h0 };
+}
+
+/* Limb 1 keeps a few bits over 44. */
+static inline struct limbs carry(struct sums s)
+{
+	struct limbs h;
+
+	s.d1 += (uint64_t)(s.d0 >> 44);
+	s.d2 += (uint64_t)(s.d1 >> 44);
+	h.h0 = ((uint64_t)s.d0 & M44) + (uint64_t)(s.d2 >> 42) * 5;
+	h.h1 = ((uint64_t)s.d1 & M44) + (h.h0 >> 44);
+	h.h0 &= M44;
+	h.h2 = (uint64_t)s.d2 & M42;
+	return h;
+}
+
+/* From here on two blocks between carries, for the price of r squared. */
+#define TWO_MIN 64
 
 void wg_poly_blocks(struct wg_poly *p, const uint8_t *m, size_t n)
 {
-	blocks(p, m, n, 1ULL << 40);
+	const struct limbs none = { 0, 0, 0 }, r = { p->r[0], p->r[1], p->r[2] };
+	struct limbs h = { p->h[0], p->h[1], p->h[2] };
+
+	if (n >= TWO_MIN) {
+		const struct limbs square = carry(product(r, r));
+
+		for (; n >= 32; m += 32, n -= 32) {
+			struct sums a = product(load(m, h), square), b = product(load(m + 16, none), r);
+
+			h = carry((struct sums){ a.d0 + b.d0, a.d1 + b.d1, a.d2 + b.d2 });
+		}
+	}
+	for (; n >= 16; m += 16, n -= 16)
+		h = carry(product(load(m, h), r));
+	p->h[0] = h.h0;
+	p->h[1] = h.h1;
+	p->h[2] = h.h2;
 }
 
 static void emit(struct wg_poly *p, uint8_t tag[WG_TAG])

@@ -2,20 +2,31 @@
 #   make                out/nestbox, static and stripped, debug information in out/nestbox.debug
 #   make check          unit tests, simulations, fuzz seeds replayed, lint: no root, seconds
 #   make check-net      real programs in network namespaces (root)
+#   make check-cross    check for each other processor that TARGET may name, under qemu (minutes)
 #   make asan | fuzz    clang on glibc: the tests under ASan and UBSan; each fuzz harness for FUZZ_SECONDS
 #   make bench | soak   measurements; the network tests at full length
 #   make lint | clean | distclean        (distclean also removes the built libraries)
 # Everything made is under out/: out/gen (generated sources), out/TARGET/{deps,obj,test,log}.
+
+# TARGET=aarch64, armv7, mips, mipsel or riscv64 makes out/TARGET/nestbox for that processor; so does TARGET=... ./build.sh.
 
 VERSION := 0.1.0
 FUZZ_SECONDS ?= 10
 # A warning stops the build; WERROR= turns that off for a compiler we have not met.
 WERROR ?= -Werror
 
-TARGET ?= $(shell uname -m)
+NATIVE := $(shell uname -m)
+TARGET ?= $(NATIVE)
+CROSS := $(filter-out $(NATIVE),aarch64 armv7 mips mipsel riscv64)
 O := out/$(TARGET)
 D := $(O)/deps
 Q := $(if $(V),,@)
+# Programs for another processor run in its emulator, which takes its time.
+ifneq ($(filter $(TARGET),$(CROSS)),)
+EMULATOR := qemu-$(TARGET:armv7=arm)
+export EMULATOR
+export TEST_SECONDS ?= 600
+endif
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(or $(JOBS),$(shell nproc)) --no-builtin-rules
 endif
@@ -49,6 +60,10 @@ CC := $(O)/tc/cc
 CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DNGHTTP2_STATICLIB \
             -iquote src -iquote out/gen -isystem $(D)/include
 WARN := -Wall -Wextra -Wmissing-prototypes -Wshadow -Wstrict-prototypes -Wvla $(WERROR)
+# System headers mix signs in macros, which only gcc forgives; gcc looks at our own code.
+WARN += $(if $(filter $(TARGET),$(CROSS)),-Wno-sign-compare)
+# zig turns assertions off when it optimizes.
+CPPFLAGS += $(if $(filter $(TARGET),$(CROSS)),-UNDEBUG)
 CFLAGS := -std=gnu11 -g -ffunction-sections -fdata-sections -ffile-prefix-map=$(CURDIR)=.
 LDLIBS := -L$(D)/lib -lnghttp2 -lllhttp -lprotobuf-c -ljansson -lyaml -llmdb -lmaxminddb -lminiupnpc \
           -lbearssl -lsodium -lev -lz -lm
@@ -58,7 +73,7 @@ CFLAGS += -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-lin
 LDFLAGS := -fsanitize=address,undefined
 OPT :=
 else
-PROGRAM := out/nestbox
+PROGRAM := $(if $(filter $(NATIVE),$(TARGET)),out,$(O))/nestbox
 CFLAGS += -fPIE -fstack-protector-strong -fstack-clash-protection -fno-unwind-tables -fno-asynchronous-unwind-tables
 # The stack size is that of threads; musl's own 128 KB leave no room for a 64 KB packet or two.
 LDFLAGS := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack,-z,stack-size=1048576,--build-id=sha1
@@ -66,7 +81,7 @@ LDFLAGS := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack,-z,stack-size=104857
 OPT = $(if $(filter src/wg/% src/filter/% src/crypto/%,$<),-O2,-Os)
 endif
 
-.PHONY: all lib check check-net asan fuzz lint bench soak clean distclean FORCE
+.PHONY: all lib check check-net check-cross asan fuzz lint bench soak clean distclean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(PROGRAM)
@@ -101,7 +116,7 @@ $(O)/obj/%.o: %.c Makefile | $(O)/tc/cc $(GEN_H) $(D)/lib/libnghttp2.a
 	@echo "  CC      $<"
 	$(Q)mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) $(OPT) $(WARN) -MMD -MP -c $< -o $@
 
-$(O)/obj/tests/%.o: private CPPFLAGS += -iquote tests
+$(O)/obj/tests/%.o: private CPPFLAGS += -iquote tests $(if $(EMULATOR),-D_UINTPTR_T=1)
 $(O)/obj/tests/fuzz/%.o: private WARN += -Wno-missing-prototypes
 
 # Our version and the build's date, the same for everybody who builds the same commit.
@@ -114,10 +129,10 @@ $(MAIN): out/gen/applets.h
 
 $(LIB): $(filter-out $(MAIN),$(OBJ)) out/gen/sources
 	@echo "  AR      $@"
-	$(Q)rm -f $@ && ar rcsD $@ $(filter %.o,$^)
+	$(Q)rm -f $@ && $(O)/tc/ar rcsD $@ $(filter %.o,$^)
 
 $(HELP_LIB): $(HELP:%.c=$(O)/obj/%.o) out/gen/sources
-	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcsD $@ $(filter %.o,$^)
+	$(Q)mkdir -p $(@D) && rm -f $@ && $(O)/tc/ar rcsD $@ $(filter %.o,$^)
 
 # --- the program
 $(O)/nestbox.full: $(MAIN) $(LIB)
@@ -129,9 +144,9 @@ $(PROGRAM): $(O)/nestbox.full
 	$(Q)ln -f $< $@
 else
 $(PROGRAM): $(O)/nestbox.full
-	$(Q)objcopy --only-keep-debug $< $@.debug
-	$(Q)strip -o $@.new $<
-	$(Q)cd out && objcopy --add-gnu-debuglink=nestbox.debug nestbox.new
+	$(Q)$(O)/tc/objcopy --only-keep-debug $< $@.debug
+	$(Q)$(O)/tc/strip -R .pdr -o $@.new $<
+	$(Q)cd $(@D) && $(abspath $(O)/tc/objcopy) --add-gnu-debuglink=nestbox.debug nestbox.new
 	$(Q)scripts/check-binary.sh $@.new && mv $@.new $@
 	@echo "  DONE    $@, $$(stat -c %s $@) bytes"
 endif
@@ -151,13 +166,21 @@ $(O)/fuzz/%: $(O)/obj/tests/fuzz/%_fuzz.o $(LIB)
 
 check: $(PROGRAM) $(TESTS) $(REPLAYS)
 	$(Q)scripts/run-tests.sh $(O) $(TESTS) $(REPLAYS)
-	$(Q)scripts/lint.py $(if $(filter asan,$(TARGET)),,$(O)/obj)
+	$(Q)NM=$(O)/tc/nm scripts/lint.py $(if $(filter asan,$(TARGET)),,$(O)/obj)
 
 check-net: $(PROGRAM) $(NETPROGS)
 	$(Q)scripts/check-net.sh
 
 soak: $(PROGRAM) $(NETPROGS)
 	$(Q)NB_SOAK=1 scripts/check-net.sh
+
+.PHONY: cross-targets
+cross-targets:
+	@echo $(CROSS)
+
+check-cross:
+	$(Q)for t in $(CROSS); do echo "== $$t"; $(MAKE) --no-print-directory TARGET=$$t check || bad="$$bad $$t"; done; \
+		[ -z "$$bad" ] || { echo "check-cross: failed for$$bad" >&2; exit 1; }
 
 asan:
 	$(Q)$(MAKE) --no-print-directory TARGET=asan check
@@ -172,10 +195,11 @@ bench: $(PROGRAM) $(BENCHES)
 	$(Q)scripts/bench.sh $(BENCHES)
 
 lint: $(OBJ)
-	$(Q)scripts/lint.py $(O)/obj
+	$(Q)NM=$(O)/tc/nm scripts/lint.py $(O)/obj
 
 clean:
-	rm -rf out/gen out/nestbox out/nestbox.debug out/*/obj out/*/test out/*/fuzz out/*/lib*.a out/*/nestbox out/*/nestbox.full
+	rm -rf out/gen out/nestbox out/nestbox.debug out/*/obj out/*/test out/*/fuzz out/*/lib*.a out/*/nestbox out/*/nestbox.debug \
+		out/*/nestbox.full
 distclean:
 	rm -rf out
 

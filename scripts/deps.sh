@@ -17,9 +17,8 @@ fi
 [ $# -gt 1 ] || scripts/toolchain.sh "$target"
 mkdir -p "$deps/include" "$deps/lib" "$deps/.stamp" "$out/log" "$out/build"
 
-export CC=$out/tc/cc AR RANLIB
-AR=$(command -v ar)
-RANLIB=$(command -v ranlib)
+export CC=$out/tc/cc AR=$out/tc/ar RANLIB=$out/tc/ranlib
+native=$(uname -m)
 read -r CFLAGS <"$out/tc/flags"
 fast="$CFLAGS -O2" # arithmetic-heavy libraries; the last -O wins
 [ "$target" != asan ] || fast=$CFLAGS
@@ -28,19 +27,19 @@ fast="$CFLAGS -O2" # arithmetic-heavy libraries; the last -O wins
 headers() { install -m 644 "$@" "$deps/include/"; }
 archive() { install -m 644 "$@" "$deps/lib/"; }
 run_make() { make -j"$jobs" "$@"; }
-host() { gcc -dumpmachine | sed 's/-gnu$/-musl/'; }
 configure() { # configure FLAGS ARGS...: autotools, static only
 	local flags=$1 h=()
 	shift
-	[ "$target" = asan ] || h=(--host="$(host)")
+	[ "$target" = asan ] || h=(--host="$(cat "$out/tc/host")")
 	CFLAGS=$flags ./configure "${h[@]}" --disable-shared --enable-static "$@"
 }
 cmake_static() { # cmake_static TARGET ARGS...: configure in b/ and build one target there
-	local what=$1
+	local what=$1 system=()
 	shift
+	[ "$target" = asan ] || [ "$target" = "$native" ] || system=(-DCMAKE_SYSTEM_NAME=Linux)
 	cmake -S . -B b -DCMAKE_BUILD_TYPE=None -DCMAKE_C_COMPILER="$CC" -DCMAKE_C_FLAGS="$CFLAGS" \
 		-DCMAKE_AR="$AR" -DCMAKE_RANLIB="$RANLIB" -DCMAKE_TRY_COMPILE_TARGET_TYPE=EXECUTABLE \
-		-DBUILD_SHARED_LIBS=OFF -DCMAKE_POLICY_VERSION_MINIMUM=3.5 "$@"
+		"${system[@]}" -DBUILD_SHARED_LIBS=OFF -DCMAKE_POLICY_VERSION_MINIMUM=3.5 "$@"
 	cmake --build b -j "$jobs" --target "$what"
 }
 
@@ -121,6 +120,8 @@ build_llhttp() {
 	headers include/llhttp.h
 }
 build_cmocka() {
+	# Its header guesses the type of uintptr_t wrongly where __WORDSIZE is not defined; our tests include stdint.h.
+	[ "$target" = asan ] || CFLAGS="$CFLAGS -D_UINTPTR_T=1"
 	cmake_static cmocka-static -DWITH_STATIC_LIB=ON -DWITH_EXAMPLES=OFF -DUNIT_TESTING=OFF
 	archive "$(find b -name 'libcmocka*.a')"
 	[ -f "$deps/lib/libcmocka.a" ] || mv "$deps/lib/libcmocka-static.a" "$deps/lib/libcmocka.a"
@@ -134,7 +135,7 @@ fingerprint() {
 		declare -f "build_$1" cmake_static configure
 		echo "$CFLAGS / $fast"
 		cat "$out"/tc/musl-pie.specs 2>/dev/null || true
-		if [ "$target" = asan ]; then clang --version; else gcc --version; fi | head -1
+		"$CC" --version | head -1
 	} | sha256sum | cut -c1-32
 }
 

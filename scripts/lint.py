@@ -7,6 +7,7 @@
   * external symbols carry the prefix of their folder (looked up in the objects under OBJECTS, if given)
   * no notes to self left behind, no white space at the end of a line, no line far over 100 columns
 """
+import os
 import pathlib
 import re
 import subprocess
@@ -105,7 +106,7 @@ def check_symbols(objects):
             found[str(built)] = path
     if not found:
         return
-    out = subprocess.run(["nm", "-gA", "--defined-only", *found], check=True, capture_output=True)
+    out = subprocess.run([os.environ.get("NM", "nm"), "-gA", "--defined-only", *found], check=True, capture_output=True)
     for line in out.stdout.decode().splitlines():
         built, _, rest = line.rpartition(":")
         path, symbol = found[built], rest.split()[-1]

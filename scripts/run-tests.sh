@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run-tests.sh OUT PROGRAM...: run test programs, several at a time, and sum up what they report.
 # A program prints cmocka's lines; one that crashes, runs too long (TEST_SECONDS) or reports no test counts as a
-# failure. Output of failing programs is shown, all of it is in OUT/test/NAME.log.
+# failure. EMULATOR, if set, is the program that runs them. Output of failing programs is shown, all of it is in OUT/test/NAME.log.
 # The sums go to OUT/test/result as "passed failed skipped".
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -19,7 +19,8 @@ run_one() { # run_one PROGRAM: PROGRAM.log, and PROGRAM.sum with "passed failed 
 		name=$(basename "$p" _seeds)
 		args=("tests/fuzz/corpus/$name")
 	fi
-	timeout -k 5 "$TEST_SECONDS" "$p" "${args[@]}" >"$p.out" 2>"$p.log" </dev/null || rc=$?
+	# shellcheck disable=SC2086 # a word or nothing
+	timeout -k 5 "$TEST_SECONDS" ${EMULATOR:-} "$p" "${args[@]}" >"$p.out" 2>"$p.log" </dev/null || rc=$?
 	# cmocka reports each test on stdout, and once more in its summary on stderr
 	ok=$(grep -c '^\[       OK \]' "$p.out")
 	bad=$(grep -c '^\[  FAILED  \]' "$p.out")

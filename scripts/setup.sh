@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# setup.sh build|asan|net|demo: install what a step needs, by name from the machine's own package archive; nothing
-# that is there already. net also makes out/venv with the Python packages of tests/net/requirements.txt.
+# setup.sh build|asan|cross|net|demo: install what a step needs, by name from the machine's own package archive; nothing
+# that is there already. net also makes out/venv with the Python packages of tests/net/requirements.txt, cross makes
+# out/zig, the compiler for other processors (a Python package, too).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +15,8 @@ build_needs="gcc:gcc make:make musl-gcc:musl-tools cmake:cmake autoreconf:autoco
 # sources come from the package archive unless the user gives them
 [ -n "${DEPS_DIR:-}" ] || build_needs="$build_needs dpkg-source:dpkg-dev"
 asan_needs="clang:clang"
+cross_needs="qemu-aarch64:qemu-user llvm-objcopy:llvm"
+zig_version=0.17.1
 demo_needs="ip:iproute2 ping:iputils-ping curl:curl iperf3:iperf3"
 
 missing() { # missing NEED...: the packages of those that are not there
@@ -73,6 +76,24 @@ net() {
 	echo "$print" >"$venv/.made"
 }
 
+cross() {
+	local want log=out/log/pip.log
+	# shellcheck disable=SC2046,SC2086 # lists of words
+	install_packages $(missing $cross_needs | sort -u)
+	[ "$(cat out/zig/.made 2>/dev/null)" != "$zig_version" ] || return 0
+	want=$(python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv)
+	# shellcheck disable=SC2086
+	install_packages $want
+	mkdir -p out/log
+	echo "setup: zig $zig_version"
+	rm -rf out/zig
+	if ! { python3 -m venv out/zig && out/zig/bin/pip install -q "ziglang==$zig_version"; } >"$log" 2>&1; then
+		tail -5 "$log" | sed 's/^/    /' >&2
+		die "cannot install ziglang $zig_version (network?), log $log"
+	fi
+	echo "$zig_version" >out/zig/.made
+}
+
 # shellcheck disable=SC2046,SC2086 # lists of words
 case ${1:-} in
 build) install_packages $(missing $build_needs | sort -u) ;;
@@ -85,7 +106,8 @@ asan)
 	*) install_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev" ;;
 	esac
 	;;
+cross) cross ;;
 net) net ;;
 demo) install_packages $(missing $demo_needs | sort -u) ;;
-*) die "usage: setup.sh build|asan|net|demo" ;;
+*) die "usage: setup.sh build|asan|cross|net|demo" ;;
 esac

@@ -3,7 +3,10 @@
 #   cc      a wrapper taking gcc/clang arguments
 #   flags   C flags used for the libraries (the Makefile has the project's own)
 #   kernel/ links to the kernel's headers, searched after libc's own
-# A machine's own architecture means musl as static PIE; "asan" means clang on glibc with sanitizers.
+#   ar, ranlib, nm, strip, objcopy
+#   host    what configure scripts call the target
+# A machine's own architecture means musl as static PIE; "asan" means clang on glibc with sanitizers; the others are
+# built with zig, which brings musl and the kernel's headers for all of them (scripts/setup.sh cross).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$1
@@ -44,6 +47,34 @@ musl() {
 	EOF
 }
 
+tools() { # tools [PREFIX]: links to the binary utilities
+	local name
+	for name in ar ranlib nm strip objcopy; do ln -sfn "$(command -v "${1:-}$name")" "$tc/$name"; done
+}
+
+cross() { # cross HOST ZIG-TARGET [FLAG...]
+	local zig
+	echo "$1" | put "$tc/host"
+	shift
+	zig=$(echo out/zig/lib/python3*/site-packages/ziglang/zig)
+	[ -x "$zig" ] || die "zig is missing: run TARGET=$target ./build.sh as root, or scripts/setup.sh cross"
+	command -v llvm-objcopy >/dev/null || die "llvm-objcopy is missing: run TARGET=$target ./build.sh as root, or install llvm"
+	put "$tc/cc" <<-EOF
+		#!/bin/sh
+		# zig compiles libc anew for each combination of optimization and such flags that it links with: have one.
+		# Some flags of gcc mean nothing on some processors.
+		last=-Os
+		for a; do case \$a in -c | -S | -E | -M*) last= ;; esac; done
+		export ZIG_GLOBAL_CACHE_DIR="$PWD/out/zig-cache" ZIG_LOCAL_CACHE_DIR="$PWD/out/zig-cache/local"
+		exec "$PWD/$zig" cc -target $* -static -Os -g -fPIE -ffunction-sections -fdata-sections \\
+			-fno-unwind-tables -fno-asynchronous-unwind-tables -fstack-protector-strong -fstack-clash-protection -Wno-unused-command-line-argument "\$@" \$last
+	EOF
+	put "$tc/flags" <<-'EOF'
+		-Os -fPIE -ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables -fstack-protector-strong
+	EOF
+	tools llvm-
+}
+
 asan() {
 	command -v clang >/dev/null || die "clang is missing: run ./build.sh asan as root, or install clang"
 	put "$tc/cc" <<-'EOF'
@@ -57,8 +88,21 @@ asan() {
 }
 
 case $target in
-asan) asan ;;
-"$(uname -m)") musl ;;
-*) die "unknown target $target (known: $(uname -m), asan)" ;;
+asan)
+	asan
+	tools
+	;;
+"$(uname -m)")
+	musl
+	gcc -dumpmachine | sed 's/-gnu$/-musl/' | put "$tc/host"
+	tools
+	;;
+aarch64) cross aarch64-linux-musl aarch64-linux-musl ;;
+# Many routers of this kind have no floating point unit.
+armv7) cross arm-linux-musleabi arm-linux-musleabi -mcpu=generic+v7a+soft_float ;;
+mips) cross mips-linux-musl mips-linux-musleabi ;;
+mipsel) cross mipsel-linux-musl mipsel-linux-musleabi ;;
+riscv64) cross riscv64-linux-musl riscv64-linux-musl ;;
+*) die "unknown target $target (known: $(uname -m), asan, aarch64, armv7, mips, mipsel, riscv64)" ;;
 esac
 chmod +x "$tc/cc"

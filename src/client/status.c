@@ -1032,7 +1032,11 @@ int client_status_yaml(struct nb_buf *out, const struct client_status_view *v)
 #elif defined(__riscv)
 #define ARCH "riscv64"
 #elif defined(__mips64)
-#define ARCH __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? "mips64le" : "mips64"
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define ARCH "mips64le"
+#else
+#define ARCH "mips64"
+#endif
 #elif defined(__mips__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define ARCH "mipsle"
 #elif defined(__mips__)

@@ -205,10 +205,13 @@ static void test_install_keeps_foreign(void **state)
 static void test_install_hard(void **state)
 {
 	struct stat mine, other;
+	char self[PATH_MAX];
 
 	(void)state;
 	assert_int_equal(install_into_dir(""), 0);
-	assert_int_equal(stat("/proc/self/exe", &mine), 0);
+	/* Not through the link itself: in an emulator that leads to the emulator. */
+	assert_non_null(realpath("/proc/self/exe", self));
+	assert_int_equal(stat(self, &mine), 0);
 	assert_int_equal(lstat(in_dir("nbtest-alpha"), &other), 0);
 	assert_int_equal(other.st_ino, mine.st_ino);
 }

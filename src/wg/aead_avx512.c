@@ -1,7 +1,8 @@
 /* aead_avx512.c - the packet cipher for x86-64 with AVX-512 and its 52-bit multiplier.
  * ChaCha20: sixteen blocks at once, one per lane; the lanes are filled with blocks of as many messages
- * as are there, so that short packets use the width, too. Poly1305 in radix 2^44: of eight messages of similar length
- * at once, one per lane; of a single one eight blocks at once (eight accumulators times r^8, at the end times r^8 .. r^1). Chosen by aead.c when the processor can. */
+ * as are there, so that short packets use the width, too. Poly1305 in radix 2^44: of eight messages of
+ * similar length at once, one per lane; of a single one eight blocks at once (eight accumulators times
+ * r^8, at the end times r^8 .. r^1). Chosen by aead.c when the processor can. */
 #if defined(__x86_64__)
 
 #include <immintrin.h>

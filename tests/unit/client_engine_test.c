@@ -590,6 +590,21 @@ static void too_many_turn_servers(void **state)
 	teardown(w);
 }
 
+/* Servers over TCP are not for us and do not look like faults in the status. */
+static void servers_over_tcp(void **state)
+{
+	static const char *const uris[] = { "turn:192.0.2.1:3478?transport=tcp", "turn:192.0.2.1:3478?transport=udp",
+					    "turns:192.0.2.1:443?transport=tcp", "turn:192.0.2.2:3478?transport=tcp" };
+	struct world *w = setup();
+
+	(void)state;
+	give_turns(w, uris, 4);
+	assert_int_equal(w->e->nservers, 1);
+	assert_string_equal(w->e->servers[0].uri, uris[1]);
+	assert_int_equal(w->lookups, 1);
+	teardown(w);
+}
+
 static int turn_open(void *ctx, struct turn_relay *r)
 {
 	(void)ctx, (void)r;
@@ -1045,6 +1060,7 @@ int main(void)
 		cmocka_unit_test(a_lookup_that_cannot_begin_is_tried_again),
 		cmocka_unit_test(too_many_turn_servers),
 		cmocka_unit_test(an_allocation_is_given_back_at_the_end), cmocka_unit_test(a_forgotten_allocation_is_replaced),
+		cmocka_unit_test(servers_over_tcp),
 		cmocka_unit_test(unusable_servers_do_no_harm),
 		cmocka_unit_test(strangers_and_our_own_overlay_are_ignored),
 		cmocka_unit_test(an_offer_is_answered_with_candidates),

@@ -13,7 +13,7 @@ struct nb_arena_block {
 	struct nb_arena_block *next;
 	size_t used;
 	size_t cap;
-	_Alignas(16) unsigned char mem[];
+	unsigned char mem[];
 };
 
 #define FIRST_BLOCK 1024u
@@ -28,15 +28,18 @@ static struct nb_arena_block *new_block(struct nb_arena *a, size_t n)
 {
 	size_t cap = a->blocks ? a->blocks->cap * 2 : FIRST_BLOCK;
 	struct nb_arena_block *b;
+	size_t skip;
 
 	if (cap > LARGEST_BLOCK)
 		cap = LARGEST_BLOCK;
 	if (cap < n)
 		cap = n;
-	b = malloc(sizeof *b + cap);
+	/* malloc aligns to 8 bytes only on some 32-bit processors. */
+	b = malloc(sizeof *b + 15 + cap);
 	if (!b)
 		return NULL;
-	*b = (struct nb_arena_block){ .next = a->blocks, .cap = cap };
+	skip = -(uintptr_t)b->mem & 15;
+	*b = (struct nb_arena_block){ .next = a->blocks, .used = skip, .cap = skip + cap };
 	a->blocks = b;
 	return b;
 }

@@ -14,11 +14,11 @@
 static int number(uint32_t *out, const char *text, int base, uint32_t max)
 {
 	char *end;
-	unsigned long v;
+	unsigned long long v;	/* ten digits, long has 32 bits on some processors */
 
 	if (text[0] < '0' || text[0] > '9' || strlen(text) > 10)
 		return NB_E_BAD;
-	v = strtoul(text, &end, base);
+	v = strtoull(text, &end, base);
 	if (*end || v > max)
 		return NB_E_BAD;
 	*out = (uint32_t)v;

@@ -34,6 +34,7 @@ int wg_main(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
 	};
 	struct run_wgdev_options o = { .mtu = 1420 };
+	unsigned long mtu;
 	char *end;
 	int c;
 
@@ -43,9 +44,10 @@ int wg_main(int argc, char **argv)
 			o.config = optarg;
 			break;
 		case 'm':
-			o.mtu = (unsigned)strtoul(optarg, &end, 10);
-			if (*end || o.mtu < 576 || o.mtu > 8192)
+			mtu = strtoul(optarg, &end, 10);
+			if (*end || mtu < 576 || mtu > 8192)
 				return usage("--mtu takes a number from 576 to 8192");
+			o.mtu = (unsigned)mtu;
 			break;
 		case 'h':
 			fputs(help, stdout);

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "unit/emulator.h"
+
 #include "base/err.h"
 #include "os/socket.h"
 
@@ -78,7 +80,8 @@ static void test_tcp(void **state)
 		wait_for(a, POLLOUT);
 		r = os_connect_result(a);
 	}
-	assert_int_equal(r, NB_E_CLOSED);
+	if (!emulator_so_error())
+		assert_int_equal(r, NB_E_CLOSED);
 	os_close(&a);
 }
 

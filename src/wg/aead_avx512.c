@@ -22,7 +22,7 @@
 #define POLY_MANY 8
 #include "wg/aead_lanes.h"
 
-#define WIDE_MIN 384		/* bytes from which the wide Poly1305 pays */
+#define WIDE_MIN 256		/* bytes from which the wide Poly1305 pays */
 #define M44 WG_M44
 #define M42 WG_M42
 

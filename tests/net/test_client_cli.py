@@ -25,11 +25,13 @@ def pb(tmp_path_factory):
     """The messages, generated from our description of the control service by Google's compiler."""
     from grpc_tools import protoc
     out = tmp_path_factory.mktemp("daemon_pb")
-    (out / "daemon.proto").write_text((ROOT / "src/proto/daemon.proto").read_text().replace(
-        'import "wkt.proto";',
-        'import "google/protobuf/timestamp.proto";\nimport "google/protobuf/duration.proto";'))
+    for name in ("daemon.proto", "nestbox.proto"):
+        (out / name).write_text((ROOT / "src/proto" / name).read_text().replace(
+            'import "wkt.proto";',
+            'import "google/protobuf/timestamp.proto";\nimport "google/protobuf/duration.proto";'))
     include = Path(importlib.import_module("grpc_tools").__file__).parent / "_proto"
-    assert protoc.main(["protoc", f"-I{out}", f"-I{include}", f"--python_out={out}", str(out / "daemon.proto")]) == 0
+    assert protoc.main(["protoc", f"-I{out}", f"-I{include}", f"--python_out={out}", str(out / "daemon.proto"),
+                        str(out / "nestbox.proto")]) == 0
     sys.path.insert(0, str(out))
     return importlib.import_module("daemon_pb2")
 

@@ -25,13 +25,14 @@ def pb(tmp_path_factory):
     """The messages, generated from our description of the control service by Google's compiler."""
     from grpc_tools import protoc
     out = tmp_path_factory.mktemp("daemon_pb")
-    for name in ("daemon.proto", "nestbox.proto"):
+    names = ("daemon.proto", "nestbox.proto", "management.proto")
+    for name in names:
         (out / name).write_text((ROOT / "src/proto" / name).read_text().replace(
             'import "wkt.proto";',
             'import "google/protobuf/timestamp.proto";\nimport "google/protobuf/duration.proto";'))
     include = Path(importlib.import_module("grpc_tools").__file__).parent / "_proto"
     assert protoc.main(["protoc", f"-I{out}", f"-I{include}", f"--python_out={out}", str(out / "daemon.proto"),
-                        str(out / "nestbox.proto")]) == 0
+                        *[str(out / n) for n in names[1:]]]) == 0
     sys.path.insert(0, str(out))
     return importlib.import_module("daemon_pb2")
 

@@ -308,14 +308,6 @@ def test_metrics(relay, echo, talkers):
     assert outside.returncode != 0
 
 
-def test_allocation_ends_with_its_connection(relay, echo, talkers):
-    """The only relay port is free again when the TCP client has left, whatever its lifetime was."""
-    relay("--relay-ports", "52000-52001")
-    for _ in range(3):
-        sent, received, _ = uclient("-t", "-n", 1, "-m", 1, *STATIC, *TO_PEER, "-c", "10.82.0.1")
-        assert received == sent
-
-
 def test_coturn_client_over_ipv6(relay, echo):
     relay()
     sent, received, lost = uclient(*STATIC, *TO_PEER, "fd82::1")

@@ -80,14 +80,15 @@ def test_memory(shared):
 
 
 def test_idle_memory_is_flat(shared):
-    """NB_SOAK=1: an hour. The first minutes' growth (caches, stacks) does not count against it."""
+    """NB_SOAK=1: an hour. The data plane's message ring (256 places of 2 kB) is touched once, slowly when idle; nothing else
+    may grow."""
     hour = bool(os.environ.get("NB_SOAK"))
     time.sleep(300 if hour else 3)
     before = [shared.a.rss_kb(), shared.b.rss_kb(), shared.rss_kb()]
     time.sleep(3600 if hour else 10)
     after = [shared.a.rss_kb(), shared.b.rss_kb(), shared.rss_kb()]
     print(f"RSS before {before} kB, after {after} kB (alpha, bravo, server)")
-    assert all(y - x <= 128 for x, y in zip(before, after))
+    assert all(y - x <= 640 for x, y in zip(before, after))
     assert shared.a.ping(shared.b.ip(), "1")
 
 

@@ -59,7 +59,8 @@ for ns in srv a b; do
 done
 
 say "starting the server: management, signal and relay in one process"
-in_ns srv "$nestbox" server --data-dir "$work/srv" --listen "$net.1:8080" --external-url "$url" >"$work/srv.log" 2>&1 &
+# A plain command, no function: $! must be the program itself, to be ended and measured.
+ip netns exec "$prefix-srv" "$nestbox" server --data-dir "$work/srv" --listen "$net.1:8080" --external-url "$url" >"$work/srv.log" 2>&1 &
 pids+=($!)
 for _ in $(seq 100); do
 	in_ns srv curl -fs -o "$work/instance" "$url/api/instance" && break
@@ -76,7 +77,7 @@ key=$(grep -o '{[^{}]*"type" *: *"reusable"[^{}]*}' "$work/setup" | sed -n 's/.*
 
 for ns in a b; do
 	mkdir -p "$work/$ns"
-	NB_STATE_DIR=$work/$ns in_ns "$ns" "$nestbox" client service run --daemon-addr "unix://$work/$ns.sock" \
+	NB_STATE_DIR=$work/$ns ip netns exec "$prefix-$ns" "$nestbox" client service run --daemon-addr "unix://$work/$ns.sock" \
 		--log-file console >"$work/$ns.log" 2>&1 &
 	pids+=($!)
 done
@@ -98,7 +99,7 @@ say "status of client a"
 client a status -d
 
 say "iperf3 through the tunnel, 3 seconds"
-in_ns b iperf3 -s -1 -B "$target" >"$work/iperf" 2>&1 &
+ip netns exec "$prefix-b" iperf3 -s -1 -B "$target" >"$work/iperf" 2>&1 &
 pids+=($!)
 sleep 0.3
 in_ns a iperf3 -c "$target" -t 3 -f m | tail -n 4 || failed "iperf3 failed" "$work/iperf"

@@ -377,6 +377,28 @@ static void allocation(void **state)
 	assert_int_equal(allocations(), 2);
 }
 
+/* A client on a connection: when that ends, so does its allocation, and no other. */
+static void allocation_ends_with_its_connection(void **state)
+{
+	struct user u = user("alice", "wonder", ALICE);
+	struct turn_flow flow = world_flow(ALICE), other = world_flow("198.51.100.7:4001");
+	struct nb_endpoint relayed;
+
+	(void)state;
+	login(&u);
+	assert_int_equal(allocate(&u, &relayed), 0);
+	u.from = "198.51.100.7:4001";
+	assert_int_equal(allocate(&u, &relayed), 0);
+	assert_int_equal(w.closed, 0);
+	turn_server_gone(w.server, &flow);
+	assert_int_equal(w.closed, 1);
+	assert_int_equal(allocations(), 1);
+	assert_false(turn_server_has(w.server, &flow));
+	assert_true(turn_server_has(w.server, &other));
+	turn_server_gone(w.server, &flow);
+	assert_int_equal(w.closed, 1);
+}
+
 static void bad_allocates(void **state)
 {
 	static const struct {
@@ -1070,7 +1092,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(binding), T(stock_binding_vector), T(credentials), T(time_limited_credentials),
-		T(suffix_in_user_name), T(allocation), T(bad_allocates), T(expiry_and_refresh),
+		T(suffix_in_user_name), T(allocation), T(allocation_ends_with_its_connection),
+		T(bad_allocates), T(expiry_and_refresh),
 		T(many_expire_in_order), T(stale_nonce), T(relaying), T(channels), T(many_peers), T(ipv6),
 		T(both_families), T(even_port_and_reservation), T(reservations_are_capped),
 		T(second_family_missing), T(malformed_peers), T(ports_run_out), T(quotas), T(ten_thousand),

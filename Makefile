@@ -4,7 +4,7 @@
 #   make check-net      real programs in network namespaces (root)
 #   make check-cross    check for each other processor that TARGET may name, under qemu (minutes)
 #   make asan | fuzz    clang on glibc: the tests under ASan and UBSan; each fuzz harness for FUZZ_SECONDS
-#   make bench | soak   measurements; the network tests at full length
+#   make bench | soak   measurements; the network tests at full length, then soak-tunnel: an hour at full rate
 #   make lint | clean | distclean        (distclean also removes the built libraries)
 # Everything made is under out/: out/gen (generated sources), out/TARGET/{deps,obj,test,log}.
 
@@ -173,6 +173,13 @@ check-net: $(PROGRAM) $(NETPROGS)
 
 soak: $(PROGRAM) $(NETPROGS)
 	$(Q)NB_SOAK=1 scripts/check-net.sh
+	$(Q)$(MAKE) --no-print-directory soak-tunnel
+
+# The tunnel alone, an hour at full rate; NB_SOAK_SECONDS and NB_SOAK_KIND=agents change that.
+.PHONY: soak-tunnel
+soak-tunnel: $(PROGRAM)
+	$(Q)scripts/setup.sh net
+	$(Q)out/venv/bin/python tests/bench/soak_tunnel.py
 
 .PHONY: cross-targets
 cross-targets:

@@ -2,6 +2,8 @@
  * a connection in memory, so that profile files, refusals and states have one owner. */
 #include "run/daemon.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -393,6 +395,23 @@ static int listen_at(struct service *s, const char *addr)
 
 /* --- begin and end */
 
+/* Keys and profiles are kept there: without it the agent would be another machine after each start. */
+static int state_dir_ready(const char *dir)
+{
+	char why[PATH_MAX + 200];
+	const char *reason = NULL;
+
+	if (os_mkdir_p(dir, 0700))
+		reason = os_why();
+	else if (access(dir, W_OK | X_OK))
+		reason = strerror(errno);
+	if (!reason)
+		return 0;
+	snprintf(why, sizeof why, "the state directory %s cannot be used: %s: %s or name another one in NB_STATE_DIR", dir, reason,
+		 geteuid() ? "start as root" : "make it a writable directory");
+	return complain("cannot start", why);
+}
+
 static int service_open(struct service *s, const struct run_daemon_options *o)
 {
 	struct client_daemon_config dc = {
@@ -410,6 +429,8 @@ static int service_open(struct service *s, const struct run_daemon_options *o)
 
 	s->fd = -1;
 	nb_list_init(&s->conns);
+	if (state_dir_ready(o->state_dir))
+		return EXIT_FAILURE;
 	if (nbc_init() || run_loop_new(&s->loop))
 		return complain("cannot start", os_why());
 	ac.loop = s->loop;

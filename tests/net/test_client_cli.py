@@ -301,6 +301,14 @@ def test_broken_profile(agent):
     assert "default.json: not valid JSON" in r.stderr and "move it away" in r.stderr
 
 
+def test_unusable_state_directory(agent):
+    (agent.dir / "state").write_text("a file")
+    r = agent.run("service", "run", "--log-file", "console")
+    assert r.returncode == 1
+    assert r.stderr == (f"Error: cannot start: the state directory {agent.dir}/state cannot be used: Not a directory: make it a "
+                        "writable directory or name another one in NB_STATE_DIR\n")
+
+
 def test_tcp_control(agent):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

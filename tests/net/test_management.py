@@ -27,11 +27,9 @@ PASSWORD = "correct horse"
 ROUNDS = 200 if os.environ.get("NB_SOAK") else 8
 
 
-@pytest.fixture(scope="session")
-def pb(tmp_path_factory):
-    """The messages, generated from our own description of the protocol by Google's compiler."""
+def messages(out):
+    """The messages, generated into a directory from our own description of the protocol by Google's compiler."""
     from grpc_tools import protoc
-    out = tmp_path_factory.mktemp("pb")
     proto = (ROOT / "src/proto").resolve()
     # wkt.proto is the C side's copy of the well-known types.
     (out / "management.proto").write_text((proto / "management.proto").read_text().replace(
@@ -41,6 +39,11 @@ def pb(tmp_path_factory):
     assert protoc.main(["protoc", f"-I{out}", f"-I{include}", f"--python_out={out}", str(out / "management.proto")]) == 0
     sys.path.insert(0, str(out))
     return importlib.import_module("management_pb2")
+
+
+@pytest.fixture(scope="session")
+def pb(tmp_path_factory):
+    return messages(tmp_path_factory.mktemp("pb"))
 
 
 def free_port():

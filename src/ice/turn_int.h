@@ -101,6 +101,9 @@ struct turn_server {
 	uint64_t seed[2];
 	bool soft_ok[2];		/* per family: peers see us at a private or documentation address */
 	struct nb_map flows;		/* flow key -> alloc */
+	struct turn_alloc *recent;	/* whose client sent last, or NULL: packets come in bursts */
+	uint8_t txids[32][STUN_TXID_LEN];	/* random; those from ntxids on are unused */
+	unsigned ntxids;
 	struct nb_map quotas;
 	struct turn_alloc **heap;
 	size_t nheap, cap_heap;
@@ -121,6 +124,8 @@ static inline unsigned turn_family_index(uint8_t family)
 /* turn_table.c */
 void turn_flow_key(uint8_t out[TURN_FLOW_KEY], const struct turn_flow *f);
 struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct turn_flow *f);
+/* The same, for the packet path. */
+struct turn_alloc *turn_alloc_recent(struct turn_server *s, const struct turn_flow *f);
 /* A new, empty allocation in the tables. *err: NB_E_FULL or NB_E_NOMEM (508), NB_E_DENIED (quota, 486). */
 struct turn_alloc *turn_alloc_new(struct turn_server *s, const struct turn_flow *f, struct nb_bytes user,
 				  struct nb_time expires, int *err);

@@ -696,7 +696,7 @@ static void send_indication(struct req *q)
 static void channel_data(struct turn_server *s, const struct turn_flow *flow, struct nb_bytes in,
 			 struct nb_time now)
 {
-	struct turn_alloc *a = turn_alloc_find(s, flow);
+	struct turn_alloc *a = turn_alloc_recent(s, flow);
 	const struct turn_chan *c;
 	struct nb_bytes data;
 	uint16_t number;
@@ -713,18 +713,29 @@ static void channel_data(struct turn_server *s, const struct turn_flow *flow, st
 	relay_out(s, a, &c->peer, data, now);
 }
 
+/* Randomness is a system call, so it is fetched for many. */
+static const uint8_t *next_txid(struct turn_server *s)
+{
+	const unsigned n = sizeof s->txids / sizeof *s->txids;
+
+	if (s->ntxids == n)
+		s->ntxids = 0;
+	if (s->ntxids == 0)
+		s->cfg.random(s->cfg.random_ctx, s->txids, sizeof s->txids);
+	return s->txids[s->ntxids++];
+}
+
 static void data_indication(struct turn_server *s, const struct turn_flow *flow, const struct nb_endpoint *peer,
 			    struct nb_bytes data)
 {
 	static const uint8_t zero[4];
-	uint8_t mem[TURN_HEAD_MAX], txid[STUN_TXID_LEN];
+	uint8_t mem[TURN_HEAD_MAX];
 	size_t pad = -data.n & 3;
 	struct nb_buf b;
 	struct stun_enc e;
 
-	s->cfg.random(s->cfg.random_ctx, txid, sizeof txid);
 	nb_buf_fixed(&b, mem, sizeof mem);
-	e = stun_begin(&b, STUN_INDICATION, TURN_DATA, txid);
+	e = stun_begin(&b, STUN_INDICATION, TURN_DATA, next_txid(s));
 	stun_put_xor_addr(&e, TURN_A_XOR_PEER_ADDRESS, peer);
 	nb_buf_be16(&b, TURN_A_DATA);
 	nb_buf_be16(&b, (uint16_t)data.n);
@@ -817,7 +828,7 @@ void turn_server_input(struct turn_server *s, const struct turn_flow *flow, stru
 	q.wall = wall;
 	q.user = nb_bytes(NULL, 0);
 	q.keyed = false;
-	q.alloc = q.m.method == STUN_BINDING ? NULL : turn_alloc_find(s, flow);
+	q.alloc = q.m.method == STUN_BINDING ? NULL : turn_alloc_recent(s, flow);
 	if (q.m.cls == STUN_REQUEST)
 		request(&q);
 	else if (q.m.cls == STUN_INDICATION && q.m.method == TURN_SEND)

@@ -35,6 +35,17 @@ struct turn_alloc *turn_alloc_find(const struct turn_server *s, const struct tur
 	return nb_map_get(&s->flows, nb_bytes(key, sizeof key));
 }
 
+struct turn_alloc *turn_alloc_recent(struct turn_server *s, const struct turn_flow *f)
+{
+	const struct turn_flow *last = s->recent ? &s->recent->flow : NULL;
+
+	if (last && last->conn == f->conn && nb_endpoint_eq(&last->client, &f->client) &&
+	    nb_endpoint_eq(&last->local, &f->local))
+		return s->recent;
+	s->recent = turn_alloc_find(s, f);
+	return s->recent;
+}
+
 /* ---- Expiry heap ---- */
 
 static void heap_set(struct turn_server *s, size_t i, struct turn_alloc *a)
@@ -195,6 +206,8 @@ void turn_alloc_free(struct turn_server *s, struct turn_alloc *a)
 		turn_relay_close(s, &a->relay[i]);
 	turn_flow_key(key, &a->flow);
 	nb_map_del(&s->flows, nb_bytes(key, sizeof key));
+	if (s->recent == a)
+		s->recent = NULL;
 	heap_del(s, a);
 	alloc_destroy(s, a);
 	s->stats.allocations--;

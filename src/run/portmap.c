@@ -113,11 +113,13 @@ static void drain(struct leg *g)
 	uint8_t room[ICE_PORTMAP_DGRAM_MAX];
 	struct nb_dgram d = { .p = room, .cap = sizeof room };
 	struct ice_portmap_event ev;
+	struct os_udp u;
 
+	os_udp_init(&u, g->fd);
 	while (ice_portmap_output(&g->core, &d, os_now())) {
 		struct os_udp_out out = { .to = d.to, .part = { nb_bytes(d.p, d.n) } };
 
-		os_udp_send(g->fd, &out, 1);
+		os_udp_send(&u, &out, 1);
 	}
 	while (ice_portmap_event(&g->core, &ev))
 		on_event(g, &ev);
@@ -134,9 +136,11 @@ static void receive(struct leg *g, int fd)
 {
 	uint8_t room[ICE_PORTMAP_INPUT_MAX];
 	struct os_udp_in in = { .p = room, .cap = sizeof room };
+	struct os_udp u;
 
+	os_udp_init(&u, fd);
 	/* An error on the socket (nobody listens there) is cleared by the call and means the same as silence. */
-	if (os_udp_recv(fd, &in, 1) > 0 && !in.cut)
+	if (os_udp_recv(&u, &in, 1) > 0 && !in.cut)
 		ice_portmap_input(&g->core, &in.from, nb_bytes(room, in.n), os_now());
 	drain(g);
 }

@@ -1,6 +1,6 @@
-/* relay.c - see run/relay.h. Datagrams are received in batches into buffers that live as long as the
- * batch; what the core wants sent is queued with pointers into them and leaves in one system call per
- * socket when the batch is through. */
+/* relay.c - see run/relay.h. Datagrams are received in batches into rooms that live until the round of the loop ends;
+ * what the core wants sent is queued with pointers into them, by socket. At the end of the round, or when there is no
+ * room left, each socket sends its queue in one system call, and equal datagrams to one destination go as one message. */
 #include "run/relay.h"
 
 #include <pthread.h>
@@ -21,14 +21,25 @@
 
 #define DGRAM_MAX 2048			/* longer datagrams are dropped: no tunnel packet is that long */
 #define LISTENER_BUFFER (4 << 20)
+#define RELAY_BUFFER (1 << 20)
+#define ROOMS 32			/* messages received before they are sent on; memory is used when they are long */
+#define PER_RELAY 8			/* of them for one relayed address at a time */
+#define CLIENT_BATCHES 4		/* received from clients before others get their turn */
+#define NONE UINT16_MAX
 #define OWN_REFRESH (60 * NB_SEC)	/* how long a list of own addresses is believed */
 #define DEFAULT_PORT 3478
 #define PUBLISH_NS NB_SEC		/* how old what other threads see of the counters may be */
 
+/* A socket and its queue, linked through run_relay.next. */
+struct outlet {
+	struct os_udp udp;
+	uint16_t first, last;		/* NONE: nothing waits */
+};
+
 struct listener {
 	struct run_relay *owner;
 	struct run_io io;
-	int fd;
+	struct outlet out;
 	struct nb_endpoint at;
 };
 
@@ -36,7 +47,7 @@ struct relay_sock {
 	struct run_relay *owner;
 	struct turn_relay *relay;
 	struct run_io io;
-	int fd;
+	struct outlet out;
 };
 
 struct run_relay {
@@ -57,45 +68,71 @@ struct run_relay {
 	bool bind4, bind6;		/* the relay address is ours: bind to it, else to any */
 	struct nb_time now, own_at;
 	struct nb_wall wall;
-	struct os_udp_in in[OS_UDP_BATCH];
-	uint8_t room[OS_UDP_BATCH][DGRAM_MAX];
-	/* The queue of outgoing datagrams. */
-	struct os_udp_out out[OS_UDP_BATCH];
-	int out_fd[OS_UDP_BATCH];
-	uint8_t head[OS_UDP_BATCH][TURN_HEAD_MAX];
-	unsigned nout;
+	struct run_defer round_end;
+	struct os_udp_in in[ROOMS];
+	uint8_t room[ROOMS][OS_UDP_LARGE];
+	unsigned nin;			/* rooms that the queue may point into */
+	/* Datagrams that wait to be sent, and the sockets they wait for. */
+	struct os_udp_out out[OS_UDP_OUT];
+	uint16_t next[OS_UDP_OUT];
+	uint8_t head[OS_UDP_OUT][TURN_HEAD_MAX];
+	struct outlet *waiting[OS_UDP_OUT];
+	unsigned nout, nwaiting;
 };
 
 /* ---- Sending ---- */
 
-/* Everything for the first waiting socket in one call, then the next socket. */
-static void flush(struct run_relay *r)
+static void flush_outlet(struct run_relay *r, struct outlet *o)
 {
-	struct os_udp_out batch[OS_UDP_BATCH];
+	struct os_udp_out batch[OS_UDP_OUT];
+	unsigned n = 0;
 
-	for (unsigned i = 0; i < r->nout; i++) {
-		int fd = r->out_fd[i];
-		unsigned n = 0;
-
-		if (fd < 0)
-			continue;
-		for (unsigned k = i; k < r->nout; k++) {
-			if (r->out_fd[k] == fd) {
-				batch[n++] = r->out[k];
-				r->out_fd[k] = -1;
-			}
-		}
-		os_udp_send(fd, batch, n);
-	}
-	r->nout = 0;
+	for (uint16_t i = o->first; i != NONE; i = r->next[i])
+		batch[n++] = r->out[i];
+	os_udp_send(&o->udp, batch, n);
+	o->first = NONE;
 }
 
-static unsigned queue_slot(struct run_relay *r, int fd)
+static void flush(struct run_relay *r)
 {
-	if (r->nout == OS_UDP_BATCH)
+	for (unsigned i = 0; i < r->nwaiting; i++)
+		flush_outlet(r, r->waiting[i]);
+	r->nout = r->nwaiting = 0;
+}
+
+static void on_round_end(void *ctx)
+{
+	struct run_relay *r = ctx;
+
+	flush(r);
+	r->nin = 0;
+}
+
+/* A place in the queue of a socket. */
+static unsigned queue_slot(struct run_relay *r, struct outlet *o)
+{
+	unsigned i;
+
+	if (r->nout == OS_UDP_OUT)
 		flush(r);
-	r->out_fd[r->nout] = fd;
-	return r->nout++;
+	i = r->nout++;
+	r->next[i] = NONE;
+	if (o->first == NONE) {
+		r->waiting[r->nwaiting++] = o;
+		o->first = (uint16_t)i;
+	} else {
+		r->next[o->last] = (uint16_t)i;
+	}
+	o->last = (uint16_t)i;
+	return i;
+}
+
+static void outlet_init(struct outlet *o, int fd)
+{
+	os_udp_init(&o->udp, fd);
+	os_udp_want_runs(&o->udp);
+	os_udp_allow_fragments(&o->udp);
+	o->first = NONE;
 }
 
 static void on_relay(void *ctx, struct turn_relay *relay, const struct nb_endpoint *peer, struct nb_bytes data)
@@ -103,7 +140,7 @@ static void on_relay(void *ctx, struct turn_relay *relay, const struct nb_endpoi
 	struct run_relay *r = ctx;
 	struct relay_sock *s = turn_relay_data(relay);
 
-	r->out[queue_slot(r, s->fd)] = (struct os_udp_out){ .to = *peer, .part = { data } };
+	r->out[queue_slot(r, &s->out)] = (struct os_udp_out){ .to = *peer, .part = { data } };
 }
 
 static struct listener *listener_of(struct run_relay *r, const struct turn_flow *f)
@@ -134,10 +171,10 @@ static void on_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head
 	if (!body.n) {
 		/* An answer to a request: rare, long, and its bytes are gone when we return. */
 		flush(r);
-		os_udp_send(l->fd, &out, 1);
+		os_udp_send(&l->out.udp, &out, 1);
 		return;
 	}
-	i = queue_slot(r, l->fd);
+	i = queue_slot(r, &l->out);
 	memcpy(r->head[i], head.p, head.n);
 	out.part[0].p = r->head[i];
 	r->out[i] = out;
@@ -189,32 +226,65 @@ static void set_timer(struct run_relay *r)
 	news(r);
 }
 
-/* Receive one batch from fd; the number of datagrams. */
-static int receive(struct run_relay *r, int fd)
+/* Receive at most `most` messages into free rooms, which stay in use until the round ends. Returns where they are;
+ * *n is how many. */
+static const struct os_udp_in *receive(struct run_relay *r, const struct os_udp *u, unsigned most, int *n)
 {
-	int n = os_udp_recv(fd, r->in, OS_UDP_BATCH);
+	struct os_udp_in *in;
 
+	if (r->nin == ROOMS)
+		on_round_end(r);
+	in = r->in + r->nin;
+	if (most > ROOMS - r->nin)
+		most = ROOMS - r->nin;
+	*n = os_udp_recv(u, in, most);
+	if (*n < 0)
+		*n = 0;
+	r->nin += (unsigned)*n;
 	r->now = os_now();
 	r->wall = os_wall();
-	return n > 0 ? n : 0;
+	run_defer_call(r->loop, &r->round_end);
+	return in;
+}
+
+/* Datagram `at` of a message, which is cut off at; false after the last. */
+static bool next_dgram(const struct os_udp_in *in, size_t *at, struct nb_bytes *out)
+{
+	size_t left = in->n - *at;
+
+	if (in->cut || in->segment > DGRAM_MAX || (!left && *at))
+		return false;
+	*out = nb_bytes(in->p + *at, left < in->segment ? left : in->segment);
+	*at += out->n;
+	return out->n > 0;
+}
+
+static void from_client(struct run_relay *r, const struct listener *l, const struct os_udp_in *in)
+{
+	struct turn_flow flow = { .client = in->from, .local = { in->to, l->at.port } };
+	struct nb_bytes dgram;
+
+	if (!flow.client.port)
+		return;
+	for (size_t at = 0; next_dgram(in, &at, &dgram);)
+		turn_server_input(r->server, &flow, dgram, r->now, r->wall);
 }
 
 static void on_client(void *ctx, int events)
 {
 	struct listener *l = ctx;
 	struct run_relay *r = l->owner;
-	int n = receive(r, l->fd);
+	int n = ROOMS;
 
 	(void)events;
-	if (nb_time_diff(r->now, r->own_at) > OWN_REFRESH)
-		refresh_own(r);
-	for (int i = 0; i < n; i++) {
-		struct turn_flow flow = { .client = r->in[i].from, .local = { r->in[i].to, l->at.port } };
+	for (int batch = 0; batch < CLIENT_BATCHES && n == ROOMS; batch++) {
+		const struct os_udp_in *in = receive(r, &l->out.udp, ROOMS, &n);
 
-		if (!r->in[i].cut && flow.client.port)
-			turn_server_input(r->server, &flow, nb_bytes(r->in[i].p, r->in[i].n), r->now, r->wall);
+		if (nb_time_diff(r->now, r->own_at) > OWN_REFRESH)
+			refresh_own(r);
+		for (int i = 0; i < n; i++)
+			from_client(r, l, &in[i]);
 	}
-	flush(r);
 	set_timer(r);
 }
 
@@ -256,14 +326,14 @@ static void on_peer(void *ctx, int events)
 {
 	struct relay_sock *s = ctx;
 	struct run_relay *r = s->owner;
-	int n = receive(r, s->fd);
+	struct nb_bytes dgram;
+	int n;
+	const struct os_udp_in *in = receive(r, &s->out.udp, PER_RELAY, &n);
 
 	(void)events;
 	for (int i = 0; i < n; i++)
-		if (!r->in[i].cut)
-			turn_server_peer_input(r->server, s->relay, &r->in[i].from,
-					       nb_bytes(r->in[i].p, r->in[i].n), r->now);
-	flush(r);
+		for (size_t at = 0; next_dgram(&in[i], &at, &dgram);)
+			turn_server_peer_input(r->server, s->relay, &in[i].from, dgram, r->now);
 	news(r);
 }
 
@@ -285,24 +355,25 @@ static int on_open(void *ctx, struct turn_relay *relay)
 	struct nb_endpoint at = { .port = turn_relay_port(relay) };
 	struct relay_sock *s = calloc(1, sizeof *s);
 	static const uint8_t any6[16];
-	int err;
+	int err, fd;
 
 	if (!s)
 		return NB_E_NOMEM;
 	at.addr = six ? nb_addr6(any6) : nb_addr4(0);
 	if (six ? r->bind6 : r->bind4)
 		at.addr = six ? r->cfg.relay6 : r->cfg.relay4;
-	err = os_udp_bind(&s->fd, &at, NULL);
+	err = os_udp_bind(&fd, &at, NULL);
 	if (err) {
 		free(s);
 		return err;
 	}
-	os_udp_allow_fragments(s->fd);
+	outlet_init(&s->out, fd);
+	os_udp_buffers(&s->out.udp, RELAY_BUFFER);
 	s->owner = r;
 	s->relay = relay;
 	turn_relay_set_data(relay, s);
 	run_io_init(&s->io, r->loop, on_peer, s);
-	run_io_set(&s->io, s->fd, RUN_READ);
+	run_io_set(&s->io, fd, RUN_READ);
 	return 0;
 }
 
@@ -311,8 +382,8 @@ static void on_close(void *ctx, struct turn_relay *relay)
 	struct relay_sock *s = turn_relay_data(relay);
 
 	flush(ctx);
-	run_io_set(&s->io, s->fd, 0);
-	os_close(&s->fd);
+	run_io_set(&s->io, -1, 0);
+	os_close(&s->out.udp.fd);
 	free(s);
 }
 
@@ -362,7 +433,7 @@ static int open_listener(struct run_relay *r, const struct nb_endpoint *at)
 {
 	struct listener *l = &r->listeners[r->nlisteners];
 	char text[NB_ADDR_TEXT];
-	int err = os_udp_bind(&l->fd, at, NULL);
+	int fd, err = os_udp_bind(&fd, at, NULL);
 
 	if (err) {
 		nb_endpoint_format(text, at);
@@ -372,12 +443,12 @@ static int open_listener(struct run_relay *r, const struct nb_endpoint *at)
 		return err;
 	}
 	l->owner = r;
-	os_local_endpoint(l->fd, &l->at);
-	os_udp_want_local(l->fd);
-	os_udp_allow_fragments(l->fd);
-	os_udp_buffers(l->fd, LISTENER_BUFFER);
+	os_local_endpoint(fd, &l->at);
+	outlet_init(&l->out, fd);
+	os_udp_want_local(&l->out.udp);
+	os_udp_buffers(&l->out.udp, LISTENER_BUFFER);
 	run_io_init(&l->io, r->loop, on_client, l);
-	run_io_set(&l->io, l->fd, RUN_READ);
+	run_io_set(&l->io, fd, RUN_READ);
 	r->nlisteners++;
 	return 0;
 }
@@ -509,10 +580,11 @@ static int set_up(struct run_relay *r)
 	struct nb_endpoint any = { .port = DEFAULT_PORT };
 	int err;
 
-	for (unsigned i = 0; i < OS_UDP_BATCH; i++) {
+	for (unsigned i = 0; i < ROOMS; i++) {
 		r->in[i].p = r->room[i];
-		r->in[i].cap = DGRAM_MAX;
+		r->in[i].cap = OS_UDP_LARGE;
 	}
+	run_defer_init(&r->round_end, on_round_end, r);
 	r->now = os_now();
 	err = run_loop_new(&r->loop);
 	if (err)
@@ -610,12 +682,13 @@ void run_relay_stop(struct run_relay *r)
 	run_certs_free(r->certs);
 	turn_server_free(r->server);
 	for (size_t i = 0; i < r->nlisteners; i++) {
-		run_io_set(&r->listeners[i].io, r->listeners[i].fd, 0);
-		os_close(&r->listeners[i].fd);
+		run_io_set(&r->listeners[i].io, -1, 0);
+		os_close(&r->listeners[i].out.udp.fd);
 	}
 	if (r->loop) {
 		run_timer_stop(&r->timer);
 		run_timer_stop(&r->publish);
+		run_defer_cancel(&r->round_end);
 		run_async_stop(&r->stop);
 		run_loop_free(r->loop);
 	}

@@ -28,13 +28,13 @@
 static struct turn_client *client;
 static struct nb_endpoint server;
 static unsigned long count;
-static int fd;
+static struct os_udp sock;
 
 static void transmit(const struct nb_endpoint *to, const void *p, size_t n)
 {
 	struct os_udp_out out = { .to = *to, .part = { nb_bytes(p, n) } };
 
-	os_udp_send(fd, &out, 1);
+	os_udp_send(&sock, &out, 1);
 }
 
 static const char *endpoint_text(const struct nb_endpoint *e)
@@ -77,7 +77,7 @@ static void flood(const struct nb_endpoint *to, unsigned seconds, size_t size)
 	for (int i = 0; i < OS_UDP_BATCH; i++)
 		out[i] = (struct os_udp_out){ .to = server, .part = { nb_bytes(frame, (size_t)n) } };
 	while (nb_time_before(os_now(), end)) {
-		unsigned took = os_udp_send(fd, out, OS_UDP_BATCH);
+		unsigned took = os_udp_send(&sock, out, OS_UDP_BATCH);
 
 		sent += took;
 		if (took < OS_UDP_BATCH)
@@ -163,7 +163,7 @@ static void read_socket(void)
 
 	for (int i = 0; i < OS_UDP_BATCH; i++)
 		in[i] = (struct os_udp_in){ .p = room[i], .cap = sizeof room[i] };
-	n = os_udp_recv(fd, in, OS_UDP_BATCH);
+	n = os_udp_recv(&sock, in, OS_UDP_BATCH);
 	for (int i = 0; i < n; i++) {
 		if (!client)
 			from_anybody(&in[i]);
@@ -221,13 +221,15 @@ static bool set_up(int argc, char **argv)
 {
 	struct turn_client_config cfg = { .random = nbc_random };
 	struct nb_endpoint at = { 0 };
+	int fd;
 
 	if (argc < 3 || nbc_init() || nb_endpoint_parse(&at, argv[2]))
 		return false;
 	if (strcmp(argv[1], "peer") == 0) {
 		if (os_udp_bind(&fd, &at, NULL) || os_local_endpoint(fd, &at))
 			return false;
-		os_udp_buffers(fd, 4 << 20);
+		os_udp_init(&sock, fd);
+		os_udp_buffers(&sock, 4 << 20);
 		printf("listening %s\n", endpoint_text(&at));
 		return true;
 	}
@@ -239,7 +241,10 @@ static bool set_up(int argc, char **argv)
 	cfg.family = argc > 5 && argv[5][0] == '6' ? 6 : 4;
 	at = (struct nb_endpoint){ 0 };
 	client = turn_client_new(&cfg, os_now());
-	return client && os_udp_bind(&fd, &at, NULL) == 0;
+	if (!client || os_udp_bind(&fd, &at, NULL))
+		return false;
+	os_udp_init(&sock, fd);
+	return true;
 }
 
 int main(int argc, char **argv)
@@ -248,7 +253,7 @@ int main(int argc, char **argv)
 	if (!set_up(argc, argv))
 		return 2;
 	for (;;) {
-		struct pollfd p[2] = { { .fd = 0, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = 0, .events = POLLIN }, { .fd = sock.fd, .events = POLLIN } };
 
 		if (client)
 			drain();

@@ -114,6 +114,16 @@ static int set_tcp(struct settings *s, const char *text)
 	return relay_set_tcp(&s->cfg, text);
 }
 
+static int set_alt_port(struct settings *s, const char *text)
+{
+	return relay_set_alt_port(&s->cfg, text);
+}
+
+static int set_alt_ip(struct settings *s, const char *text)
+{
+	return relay_set_alt_ip(&s->cfg, text);
+}
+
 static int set_secret(struct settings *s, const char *text)
 {
 	return relay_set_text(s->cfg.secret, sizeof s->cfg.secret, text);
@@ -221,6 +231,8 @@ static const struct option_row rows[] = {
 	{ "metrics-port", 0, "[ADDR:]PORT", set_metrics, "serve /metrics there (PORT: on loopback; default: off)" },
 	{ "turn-listen", 0, "ADDR:PORT,...", set_listen, "UDP addresses of STUN and TURN (default :3478)" },
 	{ "turn-tcp-listen", 0, "ADDR:PORT,...", set_tcp, "TCP addresses of both (default: the same; off: none)" },
+	{ "stun-alt-port", 0, "PORT", set_alt_port, "second UDP port, for NAT discovery (default: the next one, if free; off: none)" },
+	{ "stun-alt-ip", 0, "ADDR,...", set_alt_ip, "second address of this machine, for NAT discovery (default: none)" },
 	{ "turn-secret", 0, "TEXT", set_secret, "shared secret of time-limited TURN credentials" },
 	{ "turn-secret-file", 0, "FILE", set_secret_file, "read that secret from a file's first line" },
 	{ "turn-user", 0, "NAME:PASSWORD", set_turn_user, "a static TURN user; may be repeated" },

@@ -170,6 +170,16 @@ static int set_metrics(struct settings *s, const char *text)
 	return relay_set_metrics(&s->run.metrics, text);
 }
 
+static int set_alt_port(struct settings *s, const char *text)
+{
+	return relay_set_alt_port(&s->run.relay_config, text);
+}
+
+static int set_alt_ip(struct settings *s, const char *text)
+{
+	return relay_set_alt_ip(&s->run.relay_config, text);
+}
+
 static int set_turn_secret(struct settings *s, const char *text)
 {
 	return relay_set_text(s->run.relay_config.secret, sizeof(s->run.relay_config.secret), text);
@@ -206,6 +216,8 @@ static const struct option_row rows[] = {
 	{ "dns-domain", BOTH, "NAME", set_dns_domain, "domain of peer names (default netbird.selfhosted)" },
 	{ "turn-listen", SERVER, "ADDR:PORT,...", set_turn_listen, "UDP addresses of STUN and TURN (default :3478)" },
 	{ "turn-tcp-listen", SERVER, "ADDR:PORT,...", set_turn_tcp, "TCP addresses of both (default: the same; off: none)" },
+	{ "stun-alt-port", SERVER, "PORT", set_alt_port, "second UDP port, for NAT discovery (default: the next one, if free)" },
+	{ "stun-alt-ip", SERVER, "ADDR,...", set_alt_ip, "second address of this machine, for NAT discovery" },
 	{ "turn-secret", SERVER, "TEXT", set_turn_secret, "shared secret of TURN credentials (default: made and kept here)" },
 	{ "relay-protocol", SERVER, NULL, set_relay_protocol, "serve NetBird's relay protocol (default true)" },
 	{ "relay-ports", SERVER, "LOW-HIGH|N", set_relay_ports, "ports of relayed addresses (default 256: 49152-49407)" },

@@ -12,6 +12,7 @@
 #define STUN_MAGIC 0x2112a442u
 #define STUN_TXID_LEN 12
 #define STUN_MAX_ATTRS 32	/* attributes in one message; more is refused */
+#define STUN_FINGERPRINT_LEN 8	/* with its header */
 #define STUN_KEY_LEN 16		/* long-term credential key (MD5) */
 #define STUN_MAX_USERNAME 508	/* bytes (RFC 8489, 14.3: fewer than 509) */
 #define STUN_MAX_REALM 763	/* bytes (14.9, 14.10: at most 763) */
@@ -31,6 +32,7 @@ enum stun_method {
 /* Types below 0x8000 are comprehension-required. */
 enum stun_type {
 	STUN_A_MAPPED_ADDRESS = 0x0001,
+	STUN_A_CHANGE_REQUEST = 0x0003,	/* RFC 5780: STUN_CHANGE_* */
 	STUN_A_USERNAME = 0x0006,
 	STUN_A_MESSAGE_INTEGRITY = 0x0008,
 	STUN_A_ERROR_CODE = 0x0009,
@@ -53,6 +55,7 @@ enum stun_type {
 	TURN_A_RESERVATION_TOKEN = 0x0022,
 	ICE_A_PRIORITY = 0x0024,
 	ICE_A_USE_CANDIDATE = 0x0025,
+	STUN_A_RESPONSE_PORT = 0x0027,
 	TURN_A_ADDITIONAL_ADDRESS_FAMILY = 0x8000,
 	TURN_A_ADDRESS_ERROR_CODE = 0x8001,
 	STUN_A_PASSWORD_ALGORITHMS = 0x8002,
@@ -63,8 +66,15 @@ enum stun_type {
 	STUN_A_FINGERPRINT = 0x8028,
 	ICE_A_CONTROLLED = 0x8029,
 	ICE_A_CONTROLLING = 0x802a,
+	STUN_A_RESPONSE_ORIGIN = 0x802b,
+	STUN_A_OTHER_ADDRESS = 0x802c,
 	ICE_A_NETBIRD_PAIR_ID = 0x8100,	/* NetBird's, placed behind FINGERPRINT (peer-connection.md 1.8) */
+	STUN_A_NESTBOX_OTHER_PORT = 0xc4b1,	/* ours: the second port of a server with one address, in the upper half */
 };
+
+/* Bits of CHANGE-REQUEST. */
+#define STUN_CHANGE_PORT 2u
+#define STUN_CHANGE_IP 4u
 
 struct stun_attr {
 	uint16_t type;

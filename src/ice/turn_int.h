@@ -1,5 +1,6 @@
 /* turn_int.h - what the files of the TURN server share: the tables (turn_table.c), credentials and
- * nonces (turn_auth.c), the peer policy (turn_policy.c) and the requests (turn_server.c). */
+ * nonces (turn_auth.c), the peer policy (turn_policy.c), NAT behaviour discovery (turn_discover.c) and the
+ * requests (turn_server.c). */
 #ifndef NB_ICE_TURN_INT_H
 #define NB_ICE_TURN_INT_H
 
@@ -113,6 +114,7 @@ struct turn_server {
 	struct turn_gone gone[TURN_GONE_MAX];
 	size_t gone_at;
 	struct turn_source sources[TURN_SOURCES];
+	struct turn_stun stun;
 	struct turn_server_stats stats;
 };
 
@@ -164,6 +166,20 @@ int turn_user_key(const struct turn_server *s, uint8_t key[STUN_KEY_LEN], struct
 		  struct nb_wall wall);
 /* May this source get another unauthenticated error answer now? */
 bool turn_challenge_allowed(struct turn_server *s, const struct nb_addr *client, struct nb_time now);
+
+/* turn_discover.c: what RFC 5780 adds to a Binding request. */
+struct turn_discovery {
+	struct turn_flow flow;		/* where the answer leaves from and goes to */
+	bool moved;			/* not the way the request came */
+	struct nb_endpoint other;	/* OTHER-ADDRESS; family 0: none */
+	uint16_t other_port;		/* without a second address: the second port, 0 none */
+};
+/* Returns 0, or the error: 420 for what cannot be done here, 400 for what makes no sense. */
+unsigned turn_discover(const struct turn_server *s, const struct turn_flow *flow, const struct stun_msg *m,
+		       struct turn_discovery *d);
+/* Add RESPONSE-ORIGIN and where else to ask, as far as the answer, with `more` bytes to come, stays within the
+ * length of the request: what a forged source address gets out of us is never more than was put in. */
+void turn_discover_put(const struct turn_discovery *d, const struct stun_msg *m, struct stun_enc *e, size_t more);
 
 /* turn_policy.c */
 /* May a permission be given? *own: it is ours, so that only relay ports count. */

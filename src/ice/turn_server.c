@@ -159,6 +159,11 @@ void turn_server_set_own(struct turn_server *s, const struct nb_addr *own, size_
 		memcpy(s->own, own, s->nown * sizeof *own);
 }
 
+void turn_server_set_stun(struct turn_server *s, const struct turn_stun *stun)
+{
+	s->stun = *stun;
+}
+
 /* ---- Answers ---- */
 
 static void begin(struct req *q, enum stun_class cls)
@@ -228,14 +233,18 @@ static void challenge(struct req *q, unsigned code)
  * is among those: we cannot set the bit per packet (RFC 8656, 7.2 step 5). */
 static unsigned unknown(const struct stun_msg *m, uint16_t out[8])
 {
+	/* The first two are known to Binding only. */
 	static const uint16_t known[] = {
+		STUN_A_CHANGE_REQUEST, STUN_A_RESPONSE_PORT,
 		STUN_A_USERNAME, STUN_A_REALM, STUN_A_NONCE, TURN_A_CHANNEL_NUMBER, TURN_A_LIFETIME,
 		TURN_A_XOR_PEER_ADDRESS, TURN_A_DATA, TURN_A_REQUESTED_ADDRESS_FAMILY, TURN_A_EVEN_PORT,
 		TURN_A_REQUESTED_TRANSPORT, TURN_A_RESERVATION_TOKEN, STUN_A_MAPPED_ADDRESS,
 		ICE_A_PRIORITY, ICE_A_USE_CANDIDATE,
 	};
 
-	return stun_unknown(m, known, sizeof known / sizeof *known, out, 8);
+	unsigned skip = m->method == STUN_BINDING ? 0 : 2;
+
+	return stun_unknown(m, known + skip, sizeof known / sizeof *known - skip, out, 8);
 }
 
 static bool refuse_unknown(struct req *q)
@@ -252,13 +261,53 @@ static bool refuse_unknown(struct req *q)
 	return true;
 }
 
+static void refuse_discovery(struct req *q, unsigned code)
+{
+	static const uint16_t types[] = { STUN_A_CHANGE_REQUEST, STUN_A_RESPONSE_PORT };
+	bool has[2] = { stun_has(&q->m, types[0]), stun_has(&q->m, types[1]) };
+
+	if (code != 420) {
+		challenge(q, code);
+		return;
+	}
+	begin(q, STUN_ERROR);
+	stun_put_error(&q->e, code, "");
+	stun_put_unknown(&q->e, has[0] ? types : types + 1, has[0] + has[1]);
+	finish(q);
+}
+
+/* An answer that goes another way than it was asked for could be aimed at somebody: it is never longer than the
+ * request, and only so many go to one source network. */
+static bool may_move(struct req *q)
+{
+	if (q->b.n + STUN_FINGERPRINT_LEN <= q->m.raw.n && turn_challenge_allowed(q->s, &q->flow->client.addr, q->now)) {
+		q->s->stats.discoveries++;
+		return true;
+	}
+	q->s->stats.discoveries_held++;
+	return false;
+}
+
 static void binding(struct req *q)
 {
+	const struct nb_endpoint *mapped = &q->flow->client;
+	struct turn_discovery d;
+	unsigned code;
+
 	q->s->stats.bindings++;
 	if (refuse_unknown(q))
 		return;
+	code = turn_discover(q->s, q->flow, &q->m, &d);
+	if (code) {
+		refuse_discovery(q, code);
+		return;
+	}
 	begin(q, STUN_SUCCESS);
-	stun_put_xor_addr(&q->e, STUN_A_XOR_MAPPED_ADDRESS, &q->flow->client);
+	stun_put_xor_addr(&q->e, STUN_A_XOR_MAPPED_ADDRESS, mapped);
+	if (d.moved && !may_move(q))
+		return;
+	turn_discover_put(&d, &q->m, &q->e, STUN_FINGERPRINT_LEN);
+	q->flow = &d.flow;
 	finish(q);
 }
 

@@ -66,6 +66,7 @@ struct turn_server_config {
 
 struct turn_server_stats {
 	uint64_t bindings, challenges, challenges_held;	/* held: not answered, over the rate */
+	uint64_t discoveries, discoveries_held;		/* answers sent from or to elsewhere (RFC 5780) */
 	uint64_t auth_failures, refused_peers, refused_quota, malformed, no_permission;
 	uint64_t to_peers, to_peers_bytes, to_clients, to_clients_bytes;
 	size_t allocations;
@@ -79,6 +80,14 @@ struct turn_server *turn_server_new(const struct turn_server_config *cfg, const 
 void turn_server_free(struct turn_server *s);
 /* New list of own addresses (interfaces changed). Existing permissions keep their verdict. */
 void turn_server_set_own(struct turn_server *s, const struct nb_addr *own, size_t n);
+
+/* NAT behaviour discovery (RFC 5780): pairs of places the driver listens at and can answer from. Port 0: there is but
+ * one; family 0: one address of that family, which is the usual case. To begin with there are none. */
+struct turn_stun {
+	uint16_t port[2];
+	struct nb_addr addr4[2], addr6[2];
+};
+void turn_server_set_stun(struct turn_server *s, const struct turn_stun *stun);
 
 /* A datagram from a client. wall is for the expiry in time-limited user names. */
 void turn_server_input(struct turn_server *s, const struct turn_flow *flow, struct nb_bytes in,

@@ -145,6 +145,32 @@ int relay_set_stun_ports(struct relay_config *c, const char *text)
 	return each_part(c, text, one_port);
 }
 
+int relay_set_alt_port(struct relay_config *c, const char *text)
+{
+	uint32_t port = 0;
+
+	c->no_alt_port = strcmp(text, "off") == 0;
+	if (!c->no_alt_port && relay_set_number(&port, 1, 65535, text))
+		return NB_E_CONFIG;
+	c->alt_port = (uint16_t)port;
+	return 0;
+}
+
+static int one_alt_ip(struct relay_config *c, const char *text)
+{
+	struct nb_addr a;
+
+	if (nb_addr_parse(&a, text) || nb_addr_is_unspecified(&a))
+		return NB_E_CONFIG;
+	*(a.family == 4 ? &c->alt4 : &c->alt6) = a;
+	return 0;
+}
+
+int relay_set_alt_ip(struct relay_config *c, const char *text)
+{
+	return each_part(c, text, one_alt_ip);
+}
+
 int relay_set_ports(struct relay_config *c, const char *text)
 {
 	char low[8];

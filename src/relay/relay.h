@@ -19,6 +19,10 @@ struct relay_config {
 	struct nb_endpoint tcp[RELAY_LISTEN_MAX];	/* TCP, and TLS with a certificate; none: where UDP listens */
 	size_t ntcp;
 	bool no_tcp;
+	/* NAT behaviour discovery (RFC 5780): a second UDP port and second addresses of this machine. */
+	uint16_t alt_port;		/* 0: the one next to the first, if it is free */
+	bool no_alt_port;
+	struct nb_addr alt4, alt6;	/* family 0: none */
 	const char *cert_file, *key_file;		/* for TLS on the TCP ports; NULL: none. Borrowed */
 	bool tls_optional;		/* go on without TLS when they cannot be read */
 	char realm[256];
@@ -47,6 +51,8 @@ bool relay_config_turn(const struct relay_config *c);
  * understood) or NB_E_FULL (too many). Lists are separated by commas. */
 int relay_set_listen(struct relay_config *c, const char *text);		/* "ADDR:PORT,:PORT,[v6]:PORT" */
 int relay_set_tcp(struct relay_config *c, const char *text);		/* the same, or "off" */
+int relay_set_alt_port(struct relay_config *c, const char *text);	/* "PORT" or "off" */
+int relay_set_alt_ip(struct relay_config *c, const char *text);		/* "IPv4", "IPv6" or both */
 int relay_set_stun_ports(struct relay_config *c, const char *text);	/* "3478,3479": every address */
 int relay_set_ports(struct relay_config *c, const char *text);		/* "50000-50255", or how many: "256" */
 int relay_set_allow(struct relay_config *c, const char *text);		/* "CIDR,CIDR" */

@@ -37,6 +37,8 @@ static void put_turn(struct nb_buf *b, const struct run_relay_turn_stats *all)
 	const struct run_turn_tcp_stats *t = &all->tcp;
 
 	run_metrics_put(b, "stun_bindings_total", "counter", "", s->bindings);
+	run_metrics_put(b, "stun_discoveries_total", "counter", "", s->discoveries);
+	run_metrics_put(b, "stun_discoveries_held_total", "counter", "", s->discoveries_held);
 	run_metrics_put(b, "turn_allocations", "gauge", "", s->allocations);
 	run_metrics_put(b, "turn_sent_packets_total", "counter", "{to=\"peer\"}", s->to_peers);
 	nb_buf_printf(b, "turn_sent_packets_total{to=\"client\"} %llu\n", (unsigned long long)s->to_clients);

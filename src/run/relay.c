@@ -28,6 +28,7 @@
 #define NONE UINT16_MAX
 #define OWN_REFRESH (60 * NB_SEC)	/* how long a list of own addresses is believed */
 #define DEFAULT_PORT 3478
+#define LISTENERS_MAX (2 * RELAY_LISTEN_MAX + 4)
 #define PUBLISH_NS NB_SEC		/* how old what other threads see of the counters may be */
 
 /* A socket and its queue, linked through run_relay.next. */
@@ -61,8 +62,8 @@ struct run_relay {
 	pthread_mutex_t lock;
 	struct run_relay_turn_stats published;	/* under lock */
 	bool running;
-	struct listener listeners[RELAY_LISTEN_MAX];
-	size_t nlisteners;
+	struct listener listeners[LISTENERS_MAX];
+	size_t nlisteners, nfirst;	/* nfirst: without those that are there for NAT discovery only */
 	struct run_certs *certs;
 	struct run_turn_tcp *tcp;
 	bool bind4, bind6;		/* the relay address is ours: bind to it, else to any */
@@ -429,19 +430,13 @@ static bool is_ours(const struct nb_addr *a)
 	return false;
 }
 
-static int open_listener(struct run_relay *r, const struct nb_endpoint *at)
+static int bind_listener(struct run_relay *r, const struct nb_endpoint *at)
 {
 	struct listener *l = &r->listeners[r->nlisteners];
-	char text[NB_ADDR_TEXT];
-	int fd, err = os_udp_bind(&fd, at, NULL);
+	int fd, err = r->nlisteners == LISTENERS_MAX ? NB_E_FULL : os_udp_bind(&fd, at, NULL);
 
-	if (err) {
-		nb_endpoint_format(text, at);
-		nb_error("relay: cannot listen on UDP %s%s: %s: stop the program that uses it, or choose another port "
-			 "with --turn-listen", at->addr.family ? "" : "port ", at->addr.family ? text :
-			 strrchr(text, ':') ? strrchr(text, ':') + 1 : text, os_why());
+	if (err)
 		return err;
-	}
 	l->owner = r;
 	os_local_endpoint(fd, &l->at);
 	outlet_init(&l->out, fd);
@@ -452,6 +447,122 @@ static int open_listener(struct run_relay *r, const struct nb_endpoint *at)
 	r->nlisteners++;
 	return 0;
 }
+
+static int open_listener(struct run_relay *r, const struct nb_endpoint *at, const char *option)
+{
+	char text[NB_ADDR_TEXT];
+	int err = bind_listener(r, at);
+
+	if (!err)
+		return 0;
+	nb_endpoint_format(text, at);
+	nb_error("relay: cannot listen on UDP %s%s: %s: stop the program that uses it, or choose another with %s",
+		 at->addr.family ? "" : "port ", at->addr.family ? text : strrchr(text, ':') ? strrchr(text, ':') + 1 : text,
+		 os_why(), option);
+	return err;
+}
+
+/* ---- NAT behaviour discovery: a second port, a second address ---- */
+
+static bool is_wild(const struct run_relay *r, uint8_t family)
+{
+	for (size_t i = 0; i < r->nfirst; i++) {
+		const struct nb_addr *a = &r->listeners[i].at.addr;
+
+		if (nb_addr_is_unspecified(a) && (a->family == family || a->family == 6))
+			return true;
+	}
+	return false;
+}
+
+/* Two of the ports we listen on anyway, or 0. */
+static uint16_t other_port(const struct run_relay *r)
+{
+	for (size_t i = 1; i < r->nfirst; i++)
+		if (r->listeners[i].at.port != r->listeners[0].at.port &&
+		    nb_addr_eq(&r->listeners[i].at.addr, &r->listeners[0].at.addr))
+			return r->listeners[i].at.port;
+	return 0;
+}
+
+/* The second port beside each of the first. One that nobody asked for may be taken. */
+static int open_second_port(struct run_relay *r, struct turn_stun *stun)
+{
+	uint16_t first = r->listeners[0].at.port, other = other_port(r), port = r->cfg.alt_port ? r->cfg.alt_port : other;
+	int err = 0;
+
+	stun->port[0] = first;
+	if (r->cfg.no_alt_port || port == first || (!port && first == UINT16_MAX))
+		return 0;
+	if (port && port == other) {
+		stun->port[1] = port;
+		return 0;
+	}
+	port = port ? port : (uint16_t)(first + 1);
+	for (size_t i = 0; err == 0 && i < r->nfirst; i++) {
+		struct nb_endpoint at = { r->listeners[i].at.addr, port };
+
+		if (r->listeners[i].at.port == first)
+			err = r->cfg.alt_port ? open_listener(r, &at, "--stun-alt-port") : bind_listener(r, &at);
+	}
+	stun->port[1] = err ? 0 : port;
+	if (err && !r->cfg.alt_port)
+		nb_info("relay: UDP port %u is not free: no second port for NAT discovery", port);
+	return r->cfg.alt_port ? err : 0;
+}
+
+/* Our address beside alt, for clients that talk to alt. */
+static struct nb_addr first_addr(const struct run_relay *r, const struct nb_addr *alt)
+{
+	struct os_ifaddr list[TURN_OWN_MAX];
+	size_t n = 0;
+
+	if (alt->family == 4 ? r->bind4 : r->bind6)
+		return alt->family == 4 ? r->cfg.relay4 : r->cfg.relay6;
+	os_ifaddr_list(list, TURN_OWN_MAX, &n);
+	for (size_t i = 0; i < n; i++)
+		if (list[i].up && usable(&list[i].prefix.addr, alt->family) && !nb_addr_eq(&list[i].prefix.addr, alt))
+			return list[i].prefix.addr;
+	return (struct nb_addr){ 0 };
+}
+
+static int open_second_addr(struct run_relay *r, const struct nb_addr *alt, const uint16_t port[2], struct nb_addr out[2])
+{
+	char text[NB_ADDR_TEXT];
+	int err = 0;
+
+	if (!alt->family)
+		return 0;
+	nb_addr_format(text, alt);
+	out[0] = first_addr(r, alt);
+	if (!is_ours(alt) || !out[0].family || nb_addr_eq(&out[0], alt)) {
+		nb_error("relay: --stun-alt-ip: %s is no second address of this machine: name one that `ip addr` lists", text);
+		return NB_E_CONFIG;
+	}
+	out[1] = *alt;
+	for (int i = 0; err == 0 && !is_wild(r, alt->family) && i < 2; i++) {
+		struct nb_endpoint at = { *alt, port[i] };
+
+		if (port[i])
+			err = open_listener(r, &at, "--stun-alt-ip");
+	}
+	return err;
+}
+
+static int open_discovery(struct run_relay *r)
+{
+	struct turn_stun stun = { 0 };
+	int err = open_second_port(r, &stun);
+
+	if (err == 0)
+		err = open_second_addr(r, &r->cfg.alt4, stun.port, stun.addr4);
+	if (err == 0)
+		err = open_second_addr(r, &r->cfg.alt6, stun.port, stun.addr6);
+	turn_server_set_stun(r->server, &stun);
+	return err;
+}
+
+/* ---- TCP ---- */
 
 static int open_tcp_at(struct run_relay *r, const struct nb_endpoint *at)
 {
@@ -472,7 +583,7 @@ static int open_tcp(struct run_relay *r)
 {
 	struct run_turn_tcp_config tc = { .loop = r->loop, .input = on_tcp_input, .flush = on_tcp_flush, .busy = on_tcp_busy,
 					  .gone = on_tcp_gone, .ctx = r };
-	size_t n = r->cfg.ntcp ? r->cfg.ntcp : r->nlisteners;
+	size_t n = r->cfg.ntcp ? r->cfg.ntcp : r->nfirst;
 	char why[NBC_TLS_WHY];
 	int err = 0;
 
@@ -597,9 +708,12 @@ static int set_up(struct run_relay *r)
 		return err;
 	err = open_server(r);
 	if (err == 0 && !r->cfg.nlisten)
-		err = open_listener(r, &any);
+		err = open_listener(r, &any, "--turn-listen");
 	for (size_t i = 0; err == 0 && i < r->cfg.nlisten; i++)
-		err = open_listener(r, &r->cfg.listen[i]);
+		err = open_listener(r, &r->cfg.listen[i], "--turn-listen");
+	r->nfirst = r->nlisteners;
+	if (err == 0)
+		err = open_discovery(r);
 	return err ? err : open_tcp(r);
 }
 

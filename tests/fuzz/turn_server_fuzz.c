@@ -9,6 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct turn_relay *relays[16];
 static unsigned seed;
+static struct turn_flow asked;		/* the request under way: from where to where, and how long */
+static size_t asked_len;
 
 static void rnd(void *ctx, void *out, size_t n)
 {
@@ -55,8 +57,11 @@ static void on_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head
 	uint8_t out[2048];
 
 	(void)ctx;
-	(void)to;
 	if (head.n + body.n + tail.n > sizeof out || (body.n && head.n > TURN_HEAD_MAX))
+		abort();
+	/* What goes another way than it was asked for is no longer than what was asked. */
+	if (!body.n && (!nb_endpoint_eq(&to->local, &asked.local) || to->client.port != asked.client.port) &&
+	    (head.n > asked_len || !nb_addr_eq(&to->client.addr, &asked.client.addr)))
 		abort();
 	memcpy(out, head.p, head.n);
 	if (body.n)
@@ -92,6 +97,7 @@ static void signed_request(struct turn_server *s, const struct turn_flow *f, str
 	stun_put_str(&e, STUN_A_REALM, "r");
 	stun_put_str(&e, STUN_A_NONCE, nonce);
 	stun_put_integrity(&e, nb_bytes(key, sizeof key));
+	asked_len = b.n;
 	if (stun_end(&e) == 0)
 		turn_server_input(s, f, nb_buf_view(&b), now, wall);
 }
@@ -115,6 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	};
 	struct nb_cur c = nb_cur(nb_bytes(data, size));
 	struct nb_time now = { 1000 * NB_SEC };
+	struct turn_stun stun = { { 3478, 3479 }, { nb_addr4(0x05050505), nb_addr4(0x05050506) }, { { 0 } } };
 	struct turn_server *s;
 
 	cfg.relay6 = nb_addr6((const uint8_t[16]){ 0x2a, 1 });
@@ -123,11 +130,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	s = turn_server_new(&cfg, &ops, NULL);
 	if (!s)
 		return 0;
+	turn_server_set_stun(s, &stun);
 	while (nb_cur_left(&c)) {
 		uint8_t op = nb_cur_u8(&c), len = nb_cur_u8(&c);
 		struct nb_bytes part = nb_cur_take(&c, len < nb_cur_left(&c) ? len : nb_cur_left(&c));
 		struct turn_flow f = { .client = { nb_addr4(0x09090909), (uint16_t)(op >> 2 & 3) } };
 
+		if (op & 0x40)
+			f.local = (struct nb_endpoint){ nb_addr4(0x05050505 + (op >> 4 & 1)), (uint16_t)(3478 + (op >> 5 & 1)) };
+		asked = f;
+		asked_len = part.n;
 		if ((op & 3) == 0)
 			turn_server_input(s, &f, part, now, wall);
 		else if ((op & 3) == 1)

@@ -101,6 +101,15 @@ static void addresses(void **state)
 	assert_int_equal(c.nallow, 2);
 	assert_int_equal(c.allow[0].addr.ip[1], 0);
 	assert_int_equal(relay_set_allow(&c, "10.0.0.0/33"), NB_E_CONFIG);
+	assert_int_equal(relay_set_alt_ip(&c, "203.0.113.10,2001:db8::a"), 0);
+	assert_int_equal(c.alt4.ip[3], 10);
+	assert_int_equal(c.alt6.family, 6);
+	assert_int_equal(relay_set_alt_ip(&c, "0.0.0.0"), NB_E_CONFIG);
+	assert_int_equal(relay_set_alt_port(&c, "3480"), 0);
+	assert_int_equal(c.alt_port, 3480);
+	assert_int_equal(relay_set_alt_port(&c, "0"), NB_E_CONFIG);
+	assert_int_equal(relay_set_alt_port(&c, "off"), 0);
+	assert_true(c.no_alt_port);
 }
 
 static void numbers(void **state)

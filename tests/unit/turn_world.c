@@ -68,6 +68,7 @@ static void on_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head
 
 	assert_true(body.n == 0 || head.n <= TURN_HEAD_MAX);
 	d->to = to->client;
+	d->from = to->local;
 	memcpy(d->p, head.p, head.n);
 	if (body.n)
 		memcpy(d->p + head.n, body.p, body.n);

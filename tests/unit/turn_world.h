@@ -13,7 +13,7 @@ struct world_dgram {
 	bool relayed;			/* sent by a relay port to a peer; else to a client */
 	struct turn_relay *relay;
 	uint16_t port;			/* of that relay */
-	struct nb_endpoint to;
+	struct nb_endpoint to, from;	/* from: our side, as far as the request said where it came to */
 	size_t n;
 	uint8_t p[WORLD_BYTES];
 };

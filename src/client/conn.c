@@ -9,7 +9,7 @@
 
 #define OFFER_CAP_MIN_MS 30000		/* where doubling ends, random per peer */
 #define OFFER_CAP_MAX_MS 45000
-#define IDLE_MS 25000			/* between checks of an idle path with one of ours; what NATs bear */
+#define IDLE_MS 18000			/* between checks of an idle path with one of ours: some NATs forget after 20 s */
 #define PUNCH_PORT 51820		/* when the peer did not name its port */
 
 /* ---- Life ---- */
@@ -27,7 +27,7 @@ struct client_conn *client_conn_new(const struct client_conn_config *cfg, struct
 	c->offer_at = c->early_until = NB_TIME_NEVER;
 	c->offer_cap_ms = client_conn_random_between(c, OFFER_CAP_MIN_MS, OFFER_CAP_MAX_MS);
 	client_conn_stop_path_timers(c);
-	c->punch_at = c->loose_until = NB_TIME_NEVER;
+	c->punch_at = c->loose_until = c->hold_until = NB_TIME_NEVER;
 	return c;
 }
 
@@ -66,7 +66,9 @@ void client_conn_close(struct client_conn *c, struct nb_time now)
 	client_conn_end_session(c, now);
 	client_conn_close_relay(c, now);
 	client_conn_drop_early(c);
-	c->offer_at = NB_TIME_NEVER;
+	c->offer_at = c->hold_until = NB_TIME_NEVER;
+	c->flaps = 0;
+	c->path_lost = false;
 	c->peer_ufrag[0] = c->peer_relay[0] = 0;
 	client_conn_push(c, CLIENT_CONN_CHANGED);
 }
@@ -184,6 +186,7 @@ int client_conn_output(struct client_conn *c, struct nb_dgram *out, unsigned *vi
 	client_conn_run_responder(c, now);
 	client_conn_run_watcher(c, now);
 	client_conn_run_loose(c, now);
+	client_conn_run_hold(c, now);
 	client_conn_run_guard(c, now);
 	client_conn_run_repeat(c, now);
 	if (nb_time_due(c->early_until, now))
@@ -200,7 +203,7 @@ struct nb_time client_conn_deadline(const struct client_conn *c)
 {
 	struct nb_time t = nb_time_min(nb_time_min(c->endpoint_at, c->punch_at), nb_time_min(c->watch_at, c->offer_at));
 
-	t = nb_time_min(nb_time_min(t, c->early_until), c->loose_until);
+	t = nb_time_min(nb_time_min(t, c->early_until), nb_time_min(c->loose_until, c->hold_until));
 	if (c->nqueue || (c->session && c->session->announced < c->session->nannounce))
 		return (struct nb_time){ 0 };
 	return c->session ? nb_time_min(t, nb_time_min(c->session->repeat_at, ice_deadline(c->session->agent))) : t;

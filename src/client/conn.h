@@ -36,6 +36,7 @@ struct client_signal_msg {
 	char relay_url[CLIENT_RELAY_URL_MAX];	/* "" when the sender is on no relay */
 	struct nb_addr relay_ip;		/* family 0 when absent */
 	bool rare_checks;			/* one of ours, which knows ice_config.idle_ms */
+	bool path_lost;				/* one of ours that hears nothing over ICE's path and left it */
 	/* CANDIDATE */
 	char candidate[ICE_CANDIDATE_TEXT];
 };
@@ -162,6 +163,9 @@ void client_conn_handshake(struct client_conn *c, struct nb_time now);
 
 /* Data passes between us and the peer: the path must be watched closely. */
 void client_conn_active(struct client_conn *c, struct nb_time now);
+/* WireGuard sends and hears nothing by the path in use. It is asked whether it is still there; if not, traffic goes over
+ * the relay within a second, and the peer is told. Without a relay that is up ICE's own patience counts. */
+void client_conn_silent(struct client_conn *c, struct nb_time now);
 /* WireGuard heard the peer from this address and sends there now. */
 void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, struct nb_time now);
 

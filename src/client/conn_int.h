@@ -73,6 +73,11 @@ struct client_conn {
 	enum client_conn_path ice_path;	/* NONE, TURN or DIRECT */
 	struct ice_pair_info pair;	/* valid unless ice_path is NONE */
 	struct nb_endpoint direct;	/* where the last direct path led; family 0: there was none */
+	struct nb_time gained;		/* ICE's path was found; 0 for never */
+	unsigned flaps;			/* how often it was lost soon after */
+	struct nb_time hold_until;	/* so long the relay is preferred to it: no going back and forth */
+	struct nb_time died;		/* it stopped answering; 0 for never */
+	bool path_lost;			/* to be said in the next OFFER */
 	struct nb_time loose_until;	/* ICE's path has no session any more: no longer than this */
 	struct nb_time roamed;		/* WireGuard heard the peer from elsewhere; 0 for never */
 	struct nb_time changed;
@@ -109,6 +114,9 @@ void client_conn_stop_path_timers(struct client_conn *c);
 void client_conn_lose_ice(struct client_conn *c, struct nb_time now);
 void client_conn_gain_ice(struct client_conn *c, const struct ice_pair_info *pair, struct nb_time now);
 void client_conn_change_pair(struct client_conn *c, const struct ice_pair_info *pair);
+void client_conn_doubt_flaps(struct client_conn *c, struct nb_time now);
+void client_conn_path_died(struct client_conn *c, struct nb_time now);
+void client_conn_run_hold(struct client_conn *c, struct nb_time now);
 void client_conn_run_loose(struct client_conn *c, struct nb_time now);
 bool client_conn_heard_lately(const struct client_conn *c, struct nb_time now);
 void client_conn_show_up(struct client_conn *c);
@@ -125,6 +133,8 @@ void client_conn_run_repeat(struct client_conn *c, struct nb_time now);
 void client_conn_new_session_id(struct client_conn *c);
 size_t client_conn_report_pairs(const struct ice_agent *a, struct ice_pair_report *out, size_t max);
 void client_conn_end_session(struct client_conn *c, struct nb_time now);
+void client_conn_drop_session(struct client_conn *c);
+void client_conn_note_idle_death(struct client_conn *c, struct nb_time now);
 void client_conn_loosen(struct client_conn *c, struct nb_time now);
 void client_conn_begin_session(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now);
 void client_conn_pump(struct client_conn *c, struct nb_time now);

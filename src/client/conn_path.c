@@ -9,6 +9,10 @@
 #define ROAMED_MS 10000			/* WireGuard heard the peer elsewhere: so long that says something */
 #define HEARD_MS 3000			/* silence on a path that counts as loss when the peer gives it up */
 #define HANDSHAKE_FIRST_MS 30000
+#define STEADY_MS 60000			/* a path that lives so long is no flapping one */
+#define HOLD_MS 1000			/* doubled for each flap */
+#define FLAPS_MAX 5
+#define STRAY_MS 3000			/* so long packets of a path that died may still come */
 #define HANDSHAKE_AGAIN_MS 210000
 
 /* ---- The better of two ---- */
@@ -49,14 +53,28 @@ static void use_path(struct client_conn *c, bool back, struct nb_time now)
 	client_conn_push(c, CLIENT_CONN_CHANGED);
 }
 
+static bool is_held(const struct client_conn *c)
+{
+	return c->relay == RELAY_UP && !nb_time_is_never(c->hold_until);
+}
+
+static enum client_conn_path best_path(const struct client_conn *c)
+{
+	if (c->ice_path && !is_held(c))
+		return c->ice_path;
+	return c->relay == RELAY_UP ? CLIENT_PATH_RELAY : CLIENT_PATH_NONE;
+}
+
 /* After ICE or the relay came or went: the better of the two. */
 static void choose_path(struct client_conn *c, struct nb_time now)
 {
 	enum client_conn_path old = c->path;
 
-	c->path = c->ice_path ? c->ice_path : c->relay == RELAY_UP ? CLIENT_PATH_RELAY : CLIENT_PATH_NONE;
+	c->path = best_path(c);
 	if (c->path == old)
 		return;
+	if (c->path == c->ice_path)
+		c->gained = now;
 	if (c->path == CLIENT_PATH_NONE) {
 		no_path(c, now);
 		return;
@@ -78,9 +96,51 @@ void client_conn_lose_ice(struct client_conn *c, struct nb_time now)
 	if (!c->ice_path)
 		return;
 	c->ice_path = CLIENT_PATH_NONE;
-	c->punch_at = c->loose_until = NB_TIME_NEVER;
+	c->punch_at = c->loose_until = c->hold_until = NB_TIME_NEVER;
 	choose_path(c, now);
 	client_conn_guard_event(c, now);
+}
+
+/* A path that came a moment ago and is gone again will do so once more: the next one has to wait a while. */
+void client_conn_doubt_flaps(struct client_conn *c, struct nb_time now)
+{
+	bool soon = c->gained.ns && nb_time_diff(now, c->gained) < STEADY_MS * NB_MS;
+
+	if (c->ice_path && c->path == c->ice_path)
+		c->flaps = !soon ? 0 : c->flaps < FLAPS_MAX ? c->flaps + 1 : FLAPS_MAX;
+}
+
+/* ICE's path does not answer and the relay is there: over to it, and let the peer do the same. What is under way arrives:
+ * keys and sessions are those of before. */
+void client_conn_path_died(struct client_conn *c, struct nb_time now)
+{
+	client_conn_note_idle_death(c, now);
+	client_conn_doubt_flaps(c, now);
+	client_conn_drop_session(c);
+	c->died = now;
+	c->path_lost = true;
+	client_conn_lose_ice(c, now);
+	c->offer_at = now;
+	c->offer_ms = OFFER_AGAIN_MS;
+}
+
+void client_conn_silent(struct client_conn *c, struct nb_time now)
+{
+	c->now = now;
+	if (!c->open || c->relay != RELAY_UP || !c->ice_path || c->path != c->ice_path)
+		return;
+	if (client_conn_is_loose(c))
+		client_conn_lose_ice(c, now);	/* it was kept in case it goes on */
+	else
+		ice_probe(c->session->agent, now);
+}
+
+void client_conn_run_hold(struct client_conn *c, struct nb_time now)
+{
+	if (!nb_time_due(c->hold_until, now))
+		return;
+	c->hold_until = NB_TIME_NEVER;
+	choose_path(c, now);
 }
 
 static void take_pair(struct client_conn *c, const struct ice_pair_info *pair)
@@ -98,6 +158,9 @@ void client_conn_gain_ice(struct client_conn *c, const struct ice_pair_info *pai
 
 	take_pair(c, pair);
 	c->loose_until = NB_TIME_NEVER;
+	c->path_lost = false;
+	if (!loose && c->flaps)
+		c->hold_until = nb_time_add_ms(now, HOLD_MS << c->flaps);
 	if (!client_conn_relay_missing(c))
 		c->offer_at = NB_TIME_NEVER;	/* client_conn_lose_ice() starts the guard again */
 	c->punch_at = pair->local.type == ICE_RELAY ? NB_TIME_NEVER : nb_time_add_ms(now, PUNCH_WAIT_MS);
@@ -114,6 +177,8 @@ void client_conn_gain_ice(struct client_conn *c, const struct ice_pair_info *pai
 void client_conn_change_pair(struct client_conn *c, const struct ice_pair_info *pair)
 {
 	take_pair(c, pair);
+	if (is_held(c))
+		return;
 	c->path = c->ice_path;
 	if (nb_time_is_never(c->endpoint_at))
 		client_conn_push_endpoint(c, false);
@@ -141,6 +206,9 @@ void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, str
 	c->now = now;
 	if (c->path == CLIENT_PATH_DIRECT && !nb_endpoint_eq(to, &c->pair.remote.at))
 		c->roamed = now;
+	/* A straggler of the path that died does not bring it back. */
+	if (c->path == CLIENT_PATH_RELAY && !c->ice_path && c->died.ns && nb_time_diff(now, c->died) < STRAY_MS * NB_MS)
+		client_conn_push_endpoint(c, false);
 }
 
 /* Tell the peer where we are: the handshake moves its WireGuard here, long before the signal server has

@@ -155,7 +155,7 @@ static void keep_report(struct client_conn *c)
 }
 
 /* The agent goes, and with it both session ids: the next one is a new session (spec 1.3). */
-static void drop_session(struct client_conn *c)
+void client_conn_drop_session(struct client_conn *c)
 {
 	struct conn_session *s = c->session;
 
@@ -172,7 +172,7 @@ static void drop_session(struct client_conn *c)
 
 void client_conn_end_session(struct client_conn *c, struct nb_time now)
 {
-	drop_session(c);
+	client_conn_drop_session(c);
 	client_conn_lose_ice(c, now);
 }
 
@@ -185,7 +185,7 @@ void client_conn_loosen(struct client_conn *c, struct nb_time now)
 		client_conn_end_session(c, now);
 		return;
 	}
-	drop_session(c);
+	client_conn_drop_session(c);
 	c->endpoint_at = c->watch_at = c->punch_at = NB_TIME_NEVER;
 	c->loose_until = nb_time_add_ms(now, LOOSE_MS);
 	client_conn_schedule_offer(c, OFFER_AGAIN_MS, now);
@@ -256,16 +256,23 @@ void client_conn_begin_session(struct client_conn *c, const struct client_signal
 
 /* ---- What the agent reports ---- */
 
+/* Died while nobody used it: perhaps a NAT has forgotten us between two checks. */
+void client_conn_note_idle_death(struct client_conn *c, struct nb_time now)
+{
+	if (c->ice_path && nb_time_diff(now, c->active) > 2 * ICE_ACTIVE_MS * NB_MS && c->idle_ms > IDLE_MIN_MS)
+		c->idle_ms = c->idle_ms / 2 > IDLE_MIN_MS ? c->idle_ms / 2 : IDLE_MIN_MS;
+}
+
 /* ICE hears nothing. If WireGuard does, from another address, the peer has moved and not said so yet. */
 static void session_died(struct client_conn *c, struct nb_time now)
 {
-	/* Died while nobody used it: perhaps a NAT has forgotten us between two checks. */
-	if (c->ice_path && nb_time_diff(now, c->active) > 2 * ICE_ACTIVE_MS * NB_MS && c->idle_ms > IDLE_MIN_MS)
-		c->idle_ms = c->idle_ms / 2 > IDLE_MIN_MS ? c->idle_ms / 2 : IDLE_MIN_MS;
-	if (client_conn_heard_lately(c, now))
+	client_conn_note_idle_death(c, now);
+	if (client_conn_heard_lately(c, now)) {
 		client_conn_loosen(c, now);
-	else
-		client_conn_end_session(c, now);
+		return;
+	}
+	client_conn_doubt_flaps(c, now);
+	client_conn_end_session(c, now);
 }
 
 static void agent_event(struct client_conn *c, const struct ice_event *ev, struct nb_time now)
@@ -283,6 +290,10 @@ static void agent_event(struct client_conn *c, const struct ice_event *ev, struc
 		break;
 	case ICE_EV_SELECTED:
 		client_conn_change_pair(c, &ev->pair);
+		break;
+	case ICE_EV_SILENT:
+		if (c->relay == RELAY_UP)
+			client_conn_path_died(c, now);
 		break;
 	case ICE_EV_DISCONNECTED:
 	case ICE_EV_FAILED:

@@ -40,6 +40,7 @@ void client_conn_describe(const struct client_conn *c, struct client_signal_msg 
 		m->has_session = true;
 	}
 	m->rare_checks = true;
+	m->path_lost = c->path_lost && m->type == CLIENT_SIGNAL_OFFER;
 	m->wg_port = net->port;
 	client_conn_copy_text(m->version, sizeof m->version, net->version);
 	client_conn_copy_text(m->relay_url, sizeof m->relay_url, net->relay_url);
@@ -169,7 +170,10 @@ static void end_for_new(struct client_conn *c, const struct client_signal_msg *m
 {
 	bool restarted = strcmp(c->session->ufrag, m->ufrag) != 0;
 
-	if (!restarted && client_conn_heard_lately(c, now)) {
+	if (m->path_lost) {
+		client_conn_doubt_flaps(c, now);
+		c->died = now;
+	} else if (!restarted && client_conn_heard_lately(c, now)) {
 		client_conn_loosen(c, now);
 		return;
 	}

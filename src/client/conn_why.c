@@ -77,6 +77,9 @@ void client_conn_why(const struct client_conn *c, char out[CLIENT_WHY_MAX])
 	}
 	if (c->path == CLIENT_PATH_DIRECT)
 		why_direct(c, reason, sizeof reason);
+	else if (c->path == CLIENT_PATH_RELAY && c->ice_path)
+		snprintf(reason, sizeof reason, "the direct path was lost soon after it was found, %u times in a row; "
+			 "it is there again and will be used when it has held for a while", c->flaps);
 	else
 		why_not_direct(c, reason, sizeof reason);
 	snprintf(out, CLIENT_WHY_MAX, "%s because %s", how[c->path], reason);

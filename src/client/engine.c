@@ -465,6 +465,8 @@ void client_engine_wg_event(struct client_engine *e, enum wg_event_kind kind, co
 		client_conn_handshake(p->conn, now);
 	else if (kind == WG_EV_ACTIVE)
 		client_conn_active(p->conn, now);
+	else if (kind == WG_EV_SILENT)
+		client_conn_silent(p->conn, now);
 	else if (kind == WG_EV_ROAMED && ep->kind == WG_EP_UDP)
 		client_conn_roamed(p->conn, &ep->remote, now);
 	client_engine_drain(e, p, now);

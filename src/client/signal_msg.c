@@ -38,6 +38,7 @@ static int read_offer(struct client_signal_msg *out, const Signalexchange__Body 
 	if (b->wglistenport <= 65535)
 		out->wg_port = (uint16_t)b->wglistenport;
 	out->rare_checks = b->nestbox && b->nestbox->rare_checks;
+	out->path_lost = b->nestbox && b->nestbox->path_lost;
 	if (b->netbirdversion)
 		snprintf(out->version, sizeof out->version, "%s", b->netbirdversion);
 	if (b->relayserveraddress && strlen(b->relayserveraddress) < sizeof out->relay_url)
@@ -92,6 +93,7 @@ void client_signal_to_body(Signalexchange__Body *b, struct client_signal_hold *h
 	if (m->rare_checks) {
 		nestbox__peer_features__init(&hold->features);
 		hold->features.has_rare_checks = hold->features.rare_checks = true;
+		hold->features.has_path_lost = hold->features.path_lost = m->path_lost;
 		b->nestbox = &hold->features;
 	}
 	if (m->relay_url[0])

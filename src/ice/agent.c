@@ -64,6 +64,7 @@ struct ice_agent *ice_new(const struct ice_config *cfg, struct nb_time now)
 	cfg->random(cfg->random_ctx, &a->tie_breaker, sizeof a->tie_breaker);
 	a->started = a->pace = now;
 	a->selected = a->nominating = -1;
+	a->asked = NB_TIME_NEVER;
 	return a;
 }
 
@@ -500,6 +501,79 @@ void ice_active(struct ice_agent *a, struct nb_time now)
 		a->pairs[a->selected].next = soon;
 }
 
+/* ---- Does the selected pair answer? ---- */
+
+static int64_t longer(int64_t ms, int64_t ns)
+{
+	return ms * NB_MS > ns ? ms * NB_MS : ns;
+}
+
+/* No answer is owed, nobody doubts. */
+static void trust(struct ice_agent *a)
+{
+	a->asked = NB_TIME_NEVER;
+	a->asks = 0;
+	a->doubted = a->silent_told = false;
+}
+
+void ice_selected_answers(struct ice_agent *a, struct ice_pair *p, struct nb_time now)
+{
+	a->answered = now;
+	trust(a);
+	if (!is_quiet(a, now))
+		p->next = nb_time_add_ms(p->last_sent, a->cfg.keepalive_ms / 2);
+}
+
+void ice_probe(struct ice_agent *a, struct nb_time now)
+{
+	if (a->selected < 0 || a->state != ICE_CONNECTED || a->doubted ||
+	    nb_time_diff(now, a->answered) < ICE_PROBE_GAP_MS * NB_MS)
+		return;
+	trust(a);
+	a->asked = now;
+	a->doubted = true;
+	a->pairs[a->selected].next = now;
+}
+
+static void note_asked(struct ice_agent *a, struct nb_time now)
+{
+	if (nb_time_is_never(a->asked))
+		a->asked = now;
+	a->asks++;
+}
+
+/* How long until the selected pair is asked again. */
+static int64_t ask_again_ns(const struct ice_agent *a)
+{
+	int64_t rtt = a->pairs[a->selected].rtt_ns, usual = a->cfg.keepalive_ms / 2 * NB_MS, soon;
+
+	if (a->asks >= ICE_AGAIN_MAX && a->silent_told)
+		return usual;
+	soon = a->doubted ? longer(ICE_PROBE_MS, rtt / 2) : longer(ICE_AGAIN_MS, rtt * 2);
+	return soon < usual ? soon : usual;
+}
+
+static struct nb_time silent_deadline(const struct ice_agent *a)
+{
+	int64_t rtt;
+
+	if (a->state != ICE_CONNECTED || a->silent_told || a->asks < (a->doubted ? ICE_AGAIN_MAX - 1 : ICE_AGAIN_MAX))
+		return NB_TIME_NEVER;
+	rtt = a->pairs[a->selected].rtt_ns;
+	return nb_time_add(a->asked, a->doubted ? longer(ICE_PROBE_SILENT_MS, 4 * rtt) : longer(ICE_SILENT_MS, 6 * rtt));
+}
+
+static void run_silent(struct ice_agent *a, struct nb_time now)
+{
+	if (!nb_time_due(silent_deadline(a), now))
+		return;
+	a->silent_told = true;
+	a->doubted = false;
+	ice_push_event(a, ICE_EV_SILENT);
+}
+
+/* ---- Selection goes on ---- */
+
 void ice_select(struct ice_agent *a, struct ice_pair *p, struct nb_time now)
 {
 	int at = (int)(p - a->pairs);
@@ -511,6 +585,7 @@ void ice_select(struct ice_agent *a, struct ice_pair *p, struct nb_time now)
 	a->nominating = -1;
 	a->state = ICE_CONNECTED;
 	a->answered = p->heard = now;
+	trust(a);
 	begin_active(a, now);
 	for (unsigned i = 0; i < a->npairs; i++) {
 		if (!a->pairs[i].nominated)
@@ -728,7 +803,7 @@ struct nb_time ice_deadline(const struct ice_agent *a)
 	if (a->nanswers)
 		return (struct nb_time){ 0 };
 	best_succeeded(a, &nomination);
-	t = nb_time_min(state_deadline(a), nomination);
+	t = nb_time_min(nb_time_min(state_deadline(a), nomination), silent_deadline(a));
 	t = nb_time_min(t, server_deadline(a));
 	return nb_time_min(t, check_deadline(a));
 }
@@ -758,7 +833,7 @@ static struct nb_time after_check(const struct ice_agent *a, const struct ice_pa
 	int at = (int)(p - a->pairs);
 
 	if (at == a->selected)
-		return nb_time_add_ms(now, a->cfg.keepalive_ms / 2);
+		return nb_time_add(now, ask_again_ns(a));
 	if (at == a->nominating || p->tries < ICE_TRIES)
 		return nb_time_add_ms(now, a->cfg.check_ms);
 	return a->selected < 0 ? nb_time_add_ms(now, ICE_SLOW_MS) : NB_TIME_NEVER;
@@ -776,6 +851,8 @@ static int output_check(struct ice_agent *a, struct nb_dgram *out, unsigned *via
 	if (p->tries < 255)
 		p->tries++;
 	p->last_sent = now;
+	if (p - a->pairs == a->selected)
+		note_asked(a, now);
 	p->next = after_check(a, p, now);
 	a->pace = nb_time_add_ms(now, a->cfg.pace_ms);
 	*via = pair_via(a, p);
@@ -788,6 +865,7 @@ int ice_output(struct ice_agent *a, struct nb_dgram *out, unsigned *via, struct 
 	*via = 0;
 	out->n = 0;
 	memset(&out->from, 0, sizeof out->from);
+	run_silent(a, now);
 	run_state(a, now);
 	if (a->state == ICE_FAILED)
 		return 0;

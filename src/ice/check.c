@@ -161,7 +161,7 @@ static void pair_succeeded(struct ice_agent *a, struct ice_pair *p, bool nominat
 	p->state = ICE_PAIR_SUCCEEDED;
 	p->tries = 0;
 	if (at == a->selected) {
-		a->answered = now;
+		ice_selected_answers(a, p, now);
 		return;
 	}
 	if (a->controlling && nominating && at == a->nominating)

@@ -129,6 +129,7 @@ enum ice_event_type {
 	ICE_EV_CANDIDATE,	/* candidate: a local candidate to signal (cid and ufrag filled in) */
 	ICE_EV_CONNECTED,	/* pair: first selection, or alive again after ICE_EV_DISCONNECTED */
 	ICE_EV_SELECTED,	/* pair: another pair was selected later on */
+	ICE_EV_SILENT,		/* the selected pair does not answer any more: told once, seconds before the other two */
 	ICE_EV_DISCONNECTED,
 	ICE_EV_FAILED,
 };
@@ -195,6 +196,8 @@ int ice_event(struct ice_agent *a, struct ice_event *ev);
 /* Data passes: check often for the next ICE_ACTIVE_MS. */
 #define ICE_ACTIVE_MS 10000
 void ice_active(struct ice_agent *a, struct nb_time now);
+/* Data goes out on the selected pair and nothing comes back: ask now, and say soon whether it still answers. */
+void ice_probe(struct ice_agent *a, struct nb_time now);
 /* When to call ice_output() again; a time that has passed when something waits. */
 struct nb_time ice_deadline(const struct ice_agent *a);
 

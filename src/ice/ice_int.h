@@ -16,6 +16,13 @@
 #define ICE_PENDING_MS 4000	/* later answers are not ours any more */
 #define ICE_TRIGGER_MS 50	/* at least this between checks that the other side provokes */
 #define ICE_CONSENT_MS 30000	/* RFC 7675 5.1: no answer for this long ends the consent */
+/* A selected pair that does not answer. With a reason to doubt it (ice_probe) the first numbers count. */
+#define ICE_PROBE_MS 100	/* between checks, or half a round trip if that is longer */
+#define ICE_PROBE_SILENT_MS 600	/* without an answer, or four round trips */
+#define ICE_AGAIN_MS 350	/* the same without reason, or two round trips */
+#define ICE_SILENT_MS 2000
+#define ICE_AGAIN_MAX 6		/* checks in a row without an answer before the usual rate takes over; so many that loss is no cause */
+#define ICE_PROBE_GAP_MS 500	/* an answer so fresh removes the doubt */
 #define ICE_IDLE_GRACE_MS 3000	/* the controlled side leaves idle checks to the other one, this much longer */
 #define ICE_PAIR_ID_MAX (2 * ICE_CID_MAX + 1)
 
@@ -86,6 +93,9 @@ struct ice_agent {
 	struct nb_time pace;		/* no check before this */
 	struct nb_time active_since, active_until;	/* with idle_ms only */
 	struct nb_time answered;	/* last success response on the selected pair */
+	struct nb_time asked;		/* first check on it since then; never: none */
+	unsigned asks;			/* how many */
+	bool doubted, silent_told;	/* ice_probe(); ICE_EV_SILENT was said */
 	int selected;			/* pair index, -1 none */
 	int nominating;			/* controlling: pair being nominated, -1 none */
 
@@ -121,6 +131,8 @@ int ice_add_local_reflexive(struct ice_agent *a, const struct nb_endpoint *mappe
 void ice_push_event(struct ice_agent *a, enum ice_event_type type);
 void ice_select(struct ice_agent *a, struct ice_pair *p, struct nb_time now);
 void ice_switch_role(struct ice_agent *a, bool controlling, struct nb_time now);
+/* A check on the selected pair was answered. */
+void ice_selected_answers(struct ice_agent *a, struct ice_pair *p, struct nb_time now);
 /* The selected pair was heard: it is alive, or alive again. */
 void ice_pair_heard(struct ice_agent *a, struct ice_pair *p, struct nb_time now);
 

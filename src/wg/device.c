@@ -358,10 +358,12 @@ static void roam(struct wg_dev *d, struct wg_peer *p, const struct wg_ep *from)
 
 	if (from->kind == ep->kind && from->id == ep->id && nb_endpoint_eq(&from->remote, &ep->remote)) {
 		ep->local = from->local;
+		wg_timers_path_heard(p);
 		return;
 	}
 	if (from->kind < ep->kind)
 		return;
+	wg_timers_path_heard(p);
 	*ep = *from;
 	wg_raise(d, p, WG_EV_ROAMED);
 }

@@ -379,6 +379,8 @@ void wg_peer_set_endpoint(struct wg_dev *d, struct wg_peer *p, const struct wg_e
 	bool changed = !ep_eq(&p->ep, ep);
 
 	p->ep = *ep;
+	if (changed)
+		wg_timers_path_heard(p);
 	if (ep->kind == WG_EP_NONE || !d->self.has)
 		return;
 	if (!wg_keypair_sends(p->current, now)) {

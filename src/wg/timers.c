@@ -1,4 +1,4 @@
-/* timers.c - when WireGuard acts by itself (paper, 6). Five timers per peer:
+/* timers.c - when WireGuard acts by itself (paper, 6). Timers of each peer:
  *
  *  RETRANSMIT     an initiation went unanswered for 5 s (plus jitter): again, up to 18 times, then give up.
  *  KEEPALIVE      data arrived and nothing was sent for 10 s: send an empty packet.
@@ -6,6 +6,8 @@
  *                 keys are gone, begin a handshake.
  *  ZERO           no new key for 540 s: wipe what is there.
  *  PERSISTENT     nothing authentic in either direction for the configured interval: send an empty packet.
+ *  SILENCE        something that wants an answer was sent and for 0.4 s nothing authentic came by the same path:
+ *                 told to whoever watches over paths. Not in the paper; nothing goes on the wire.
  *
  * The rest of the code reports events (wg_timers_*). A heap orders peers by their earliest timer;
  * a timer that moves later leaves the heap alone until the old time comes, so that the packet path
@@ -186,6 +188,9 @@ static void fire(struct wg_dev *d, struct wg_peer *p, enum wg_timer which, struc
 		if (p->keepalive && p->ep.kind != WG_EP_NONE)
 			wg_pend(d, p, WG_P_KEEPALIVE);
 		break;
+	case WG_T_SILENCE:
+		wg_raise(d, p, WG_EV_SILENT);
+		break;
 	case WG_T_COUNT:
 		break;
 	}
@@ -240,9 +245,22 @@ static void tell_active(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 	wg_raise(d, p, WG_EV_ACTIVE);
 }
 
+/* From the first message on: later ones do not move it. */
+static void expect_answer(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
+{
+	if (!pending(p, WG_T_SILENCE))
+		set(d, p, WG_T_SILENCE, nb_time_add(now, WG_SILENCE));
+}
+
+void wg_timers_path_heard(struct wg_peer *p)
+{
+	stop(p, WG_T_SILENCE);
+}
+
 void wg_timers_data_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
 	tell_active(d, p, now);
+	expect_answer(d, p, now);
 	if (!pending(p, WG_T_NEW_HANDSHAKE))
 		set(d, p, WG_T_NEW_HANDSHAKE, nb_time_add(now, WG_KEEPALIVE_TIMEOUT + WG_REKEY_TIMEOUT + jitter(d)));
 }
@@ -284,6 +302,7 @@ void wg_timers_any_received(struct wg_dev *d, struct wg_peer *p, struct nb_time 
 void wg_timers_initiated(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
 	set(d, p, WG_T_RETRANSMIT, nb_time_add(now, WG_REKEY_TIMEOUT + jitter(d)));
+	expect_answer(d, p, now);
 }
 
 void wg_timers_complete(struct wg_dev *d, struct wg_peer *p, struct nb_time now)

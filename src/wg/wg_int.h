@@ -60,6 +60,7 @@ enum wg_msg_type { WG_MSG_INITIATION = 1, WG_MSG_RESPONSE, WG_MSG_COOKIE, WG_MSG
 #define WG_RATE_BURST 5
 #define WG_WANTED_GAP (1 * NB_SEC)
 #define WG_ACTIVE_GAP (4 * NB_SEC)
+#define WG_SILENCE (400 * NB_MS)
 #define WG_PEER_STAGED_MAX 64	/* packets of one peer waiting for its handshake; the oldest goes */
 #define WG_TAI_AHEAD (3600 * NB_SEC)
 
@@ -289,6 +290,7 @@ enum wg_timer {
 	WG_T_NEW_HANDSHAKE,	/* data sent, nothing received */
 	WG_T_ZERO,		/* keys too old to keep */
 	WG_T_PERSISTENT,
+	WG_T_SILENCE,		/* something was sent that wants an answer, nothing came back on that path */
 	WG_T_COUNT
 };
 
@@ -413,6 +415,7 @@ void wg_timers_data_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now
 void wg_timers_data_received(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_any_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now);	/* authenticated, any kind */
 void wg_timers_any_received(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
+void wg_timers_path_heard(struct wg_peer *p);		/* something authentic came the way we send, or that way is new */
 void wg_timers_keepalive_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_initiated(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_complete(struct wg_dev *d, struct wg_peer *p, struct nb_time now);

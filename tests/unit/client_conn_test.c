@@ -1120,6 +1120,115 @@ static void relay_direct_relay(void **state)
 	}
 }
 
+/* Run for ms; the peer answers checks or does not. Ends early on that path. */
+static int64_t run_until(enum client_conn_path wanted, bool answers, int64_t ms)
+{
+	struct nb_time from = now;
+
+	while (path() != wanted && nb_time_diff(now, from) < ms * NB_MS) {
+		while (client_conn_output(c, &out, &via, now)) {
+			if (answers && out.n > 100)
+				answer();
+		}
+		later(10);
+	}
+	return nb_time_diff(now, from) / NB_MS;
+}
+
+/* WireGuard hears nothing: the path is asked, and left within a second when it does not answer. The peer hears of it, the keys
+ * stay. The next path found so soon has to wait, each time longer; one that lived for a minute does not. */
+static void silence_moves_to_the_relay(void **state)
+{
+	for (int controller = 0; controller < 2; controller++) {
+		static const int64_t holds[] = { 2000, 4000, 8000 };
+
+		(void)state;
+		begin_relay(controller);
+		client_conn_open(c, now);
+		assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+		assert_false(ev.signal.path_lost);
+		own = ev.signal;
+		receive(CLIENT_SIGNAL_OFFER, 'x');
+		client_conn_relay_up(c, 7, now);
+		client_conn_handshake(c, now);
+		let_ice_connect();
+		run_until(CLIENT_PATH_NONE, true, 700);
+		count();
+		/* a peer that is only quiet */
+		client_conn_silent(c, now);
+		run_until(CLIENT_PATH_RELAY, true, 1500);
+		assert_int_equal(path(), CLIENT_PATH_DIRECT);
+		for (int round = 0; round < 3; round++) {
+			char why[CLIENT_WHY_MAX];
+
+			client_conn_silent(c, now);
+			assert_in_range(run_until(CLIENT_PATH_RELAY, false, 3000), 500, 800);
+			assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+			assert_true(ev.signal.path_lost);
+			assert_memory_not_equal(ev.signal.session, own.session, sizeof own.session);
+			own = ev.signal;
+			count();
+			assert_int_equal(none + resets, 0);
+			receive(CLIENT_SIGNAL_ANSWER, (char)('0' + round));
+			candidate(PEER_LINE);
+			if (!controller)
+				assert_int_equal(nominate(own.ufrag, own.pwd), 0);
+			run_until(CLIENT_PATH_DIRECT, true, 1000);
+			assert_int_equal(path(), CLIENT_PATH_RELAY);
+			client_conn_why(c, why);
+			assert_non_null(strstr(why, "lost soon after"));
+			assert_in_range(run_until(CLIENT_PATH_DIRECT, true, 20000), holds[round] - 1200, holds[round]);
+			assert_int_equal(path(), CLIENT_PATH_DIRECT);
+			run_until(CLIENT_PATH_NONE, true, 700);
+		}
+		/* steady for a minute: trusted again */
+		run_until(CLIENT_PATH_NONE, true, 61000);
+		client_conn_silent(c, now);
+		run_until(CLIENT_PATH_RELAY, false, 3000);
+		assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+		own = ev.signal;
+		receive(CLIENT_SIGNAL_ANSWER, '9');
+		candidate(PEER_LINE);
+		if (!controller)
+			assert_int_equal(nominate(own.ufrag, own.pwd), 0);
+		assert_in_range(run_until(CLIENT_PATH_DIRECT, true, 3000), 0, 400);
+		end();
+	}
+}
+
+/* The other side of that: one of ours says it has lost the path. It is left at once, though we heard it a moment ago. */
+static void peer_lost_the_path(void **state)
+{
+	struct client_signal_msg m;
+
+	(void)state;
+	begin_relay(false);
+	client_conn_open(c, now);
+	assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+	own = ev.signal;
+	receive(CLIENT_SIGNAL_OFFER, 'x');
+	client_conn_relay_up(c, 7, now);
+	client_conn_handshake(c, now);
+	let_ice_connect();
+	count();
+	m = message(CLIENT_SIGNAL_OFFER, 'y');
+	m.path_lost = true;
+	client_conn_signal(c, &m, now);
+	assert_int_equal(path(), CLIENT_PATH_RELAY);
+	count();
+	assert_int_equal(relays, 1);
+	assert_int_equal(agents(), 1);
+	/* what it sent before comes late and moves WireGuard: undone */
+	client_conn_roamed(c, &(struct nb_endpoint){ nb_addr4(0xcb007116), 51820 }, now);
+	count();
+	assert_int_equal(relays, 1);
+	later(3100);
+	client_conn_roamed(c, &(struct nb_endpoint){ nb_addr4(0xcb007116), 51820 }, now);
+	count();
+	assert_int_equal(relays, 0);
+	end();
+}
+
 static void relay_lost(void **state)
 {
 	(void)state;
@@ -1285,7 +1394,8 @@ int main(void)
 		cmocka_unit_test(a_mapping_without_address_takes_that_of_stun),
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
 		cmocka_unit_test(relay_of_the_controller), cmocka_unit_test(relay_needs_both),
-		cmocka_unit_test(relay_direct_relay), cmocka_unit_test(relay_lost), cmocka_unit_test(relay_moves),
+		cmocka_unit_test(relay_direct_relay), cmocka_unit_test(silence_moves_to_the_relay),
+		cmocka_unit_test(peer_lost_the_path), cmocka_unit_test(relay_lost), cmocka_unit_test(relay_moves),
 		cmocka_unit_test(relay_only_schedule), cmocka_unit_test(restarted_behind_the_relay),
 		cmocka_unit_test(relay_without_handshake),
 	};

@@ -747,7 +747,7 @@ static void idle_path(void **state)
 	last = now;
 	next_check(A_HOST, 25100);
 	next_check(A_HOST, 2100);	/* the first was lost */
-	assert_int_equal(nb_time_diff(now, last), 27 * NB_SEC);
+	assert_int_equal(nb_time_diff(now, last), 25350 * NB_MS);
 	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
 	later(5000);
 	last = now;
@@ -763,6 +763,88 @@ static void idle_path(void **state)
 	ice_free(a);
 }
 
+/* Events without ICE_EV_SILENT, which has tests of its own. */
+static enum ice_event_type life(void)
+{
+	enum ice_event_type ev;
+
+	do {
+		ev = event();
+	} while (ev == ICE_EV_SILENT);
+	return ev;
+}
+
+/* Run until the next event or for ms; nobody answers. Returns how many checks went out. */
+static unsigned unanswered(int64_t ms, enum ice_event_type *ev)
+{
+	struct nb_time end = nb_time_add_ms(now, ms);
+	unsigned n = 0;
+
+	for (*ev = ICE_EV_NONE; *ev == ICE_EV_NONE && !nb_time_before(end, now); now = ice_deadline(a)) {
+		n += flush();
+		*ev = event();
+		if (*ev != ICE_EV_NONE)
+			break;
+	}
+	return n;
+}
+
+/* A selected pair that stops answering: asked more often, said after 2 s; the rest takes its time as before. */
+static void silent_pair(void **state)
+{
+	struct nb_time last;
+	enum ice_event_type ev;
+
+	(void)state;
+	connect_host(true);
+	next_check(A_HOST, 2100);
+	last = now;
+	assert_int_equal(unanswered(5000, &ev), 5);
+	assert_int_equal(ev, ICE_EV_SILENT);
+	assert_int_equal(nb_time_diff(now, last), 2 * NB_SEC);
+	/* told once, and no flood afterwards */
+	assert_true(unanswered(3000, &ev) <= 4);
+	assert_int_equal(ev, ICE_EV_DISCONNECTED);
+	ice_free(a);
+}
+
+/* Doubt from outside: six checks in 600 ms and the answer is there, or the pair is silent. */
+static void probe(void **state)
+{
+	enum ice_event_type ev;
+	struct nb_time last;
+
+	(void)state;
+	connect_host(false);
+	ice_probe(a, now);		/* an answer came this moment */
+	assert_int_equal(flush(), 0);
+	later(700);
+	ice_probe(a, now);
+	next_check(A_HOST, 0);
+	later(150);
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	flush();
+	last = now;
+	next_check(A_HOST, 2100);	/* trusted again: the usual pause */
+	assert_in_range(nb_time_diff(now, last), 1800 * NB_MS, 2000 * NB_MS);
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	later(600);
+	ice_probe(a, now);
+	last = now;
+	assert_in_range(unanswered(5000, &ev), 5, 7);
+	assert_int_equal(ev, ICE_EV_SILENT);
+	assert_in_range(nb_time_diff(now, last), 600 * NB_MS, 700 * NB_MS);
+	assert_int_equal(ice_state(a), ICE_CONNECTED);
+	/* alive again: that can be said of it once more */
+	next_check(A_HOST, 2100);
+	assert_int_equal(answer(A_HOST, THEIR_PWD, 0), 0);
+	later(600);
+	ice_probe(a, now);
+	unanswered(5000, &ev);
+	assert_int_equal(ev, ICE_EV_SILENT);
+	ice_free(a);
+}
+
 /* Requests of the other side count as life, indications do not; silence is noticed after 6 s. */
 static void silence(void **state)
 {
@@ -774,21 +856,21 @@ static void silence(void **state)
 		later(4000);
 		assert_int_equal(request(A_HOST, 0, (struct ask){ 0 }), 0);
 		flush();
-		assert_int_equal(event(), ICE_EV_NONE);
+		assert_int_equal(life(), ICE_EV_NONE);
 	}
 	later(4000);
 	assert_int_equal(input(indication, 20, A_HOST, 0), 0);
 	flush();
 	later(2000);
 	flush();
-	assert_int_equal(event(), ICE_EV_DISCONNECTED);
+	assert_int_equal(life(), ICE_EV_DISCONNECTED);
 	later(1000);
 	assert_int_equal(request(A_HOST, 0, (struct ask){ 0 }), 0);
-	assert_int_equal(event(), ICE_EV_CONNECTED);
+	assert_int_equal(life(), ICE_EV_CONNECTED);
 	later(12000);
 	flush();
-	assert_int_equal(event(), ICE_EV_DISCONNECTED);
-	assert_int_equal(event(), ICE_EV_FAILED);
+	assert_int_equal(life(), ICE_EV_DISCONNECTED);
+	assert_int_equal(life(), ICE_EV_FAILED);
 	assert_int_equal(request(A_HOST, 0, (struct ask){ 0 }), NB_E_STATE);
 	assert_true(nb_time_is_never(ice_deadline(a)));
 	ice_free(a);
@@ -803,11 +885,11 @@ static void consent_ends(void **state)
 		later(2000);
 		assert_int_equal(request(A_HOST, 0, (struct ask){ 0 }), 0);
 		flush();
-		assert_int_equal(event(), ICE_EV_NONE);
+		assert_int_equal(life(), ICE_EV_NONE);
 	}
 	later(2000);
 	flush();
-	assert_int_equal(event(), ICE_EV_DISCONNECTED);
+	assert_int_equal(life(), ICE_EV_DISCONNECTED);
 	ice_free(a);
 }
 
@@ -1096,6 +1178,7 @@ int main(void)
 		cmocka_unit_test(deferred_nominations), cmocka_unit_test(learned_then_signalled),
 		cmocka_unit_test(better_local_name), cmocka_unit_test(pacing),
 		cmocka_unit_test(keepalive), cmocka_unit_test(idle_path), cmocka_unit_test(silence), cmocka_unit_test(consent_ends),
+		cmocka_unit_test(silent_pair), cmocka_unit_test(probe),
 		cmocka_unit_test(refuses), cmocka_unit_test(credentials_needed), cmocka_unit_test(relay_only),
 		cmocka_unit_test(role_conflicts), cmocka_unit_test(learned_candidates), cmocka_unit_test(caps),
 		cmocka_unit_test(refused_candidates), cmocka_unit_test(derived_is_checked),

@@ -111,6 +111,49 @@ static void passive_keepalive(void **state)
 	help_unpair(&a, &b);
 }
 
+/* What went out and was not answered by the same path for 0.4 s is told; what comes by a relay meanwhile does not
+ * count, nor is there anything to tell when nothing was sent, or when the path is another one by then. */
+static void silence_is_told(void **state)
+{
+	struct wg_ep elsewhere = help_ep("192.0.2.7:7");
+	struct help_dev a, b;
+	struct help_packet m, r;
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_true(help_exchange(&a, &b, at(0)));
+	assert_true(help_exchange(&b, &a, at(0.1)));
+	help_output(&a, &m, at(0.6));
+	help_events(&a, WG_EV_SILENT);
+	help_output(&a, &m, at(5));
+	assert_int_equal(help_events(&a, WG_EV_SILENT), 0);
+	help_inner(&m, &a, &b, 60, 0);
+	wg_send(a.d, &m.k, 1, at(5));
+	/* from the relay */
+	help_inner(&r, &b, &a, 60, 0);
+	wg_send(b.d, &r.k, 1, at(5.2));
+	r.k.ep = (struct wg_ep){ .kind = WG_EP_STREAM, .id = 9 };
+	wg_input(a.d, &r.k, 1, at(5.2));
+	assert_int_equal(r.k.verdict, WG_INNER);
+	help_output(&a, &m, at(5.39));
+	assert_int_equal(help_events(&a, WG_EV_SILENT), 0);
+	help_output(&a, &m, at(5.4));
+	assert_int_equal(help_events(&a, WG_EV_SILENT), 1);
+	help_output(&a, &m, at(7));
+	assert_int_equal(help_events(&a, WG_EV_SILENT), 0);
+	/* more data: told again, unless the way is changed */
+	help_inner(&m, &a, &b, 60, 0);
+	wg_send(a.d, &m.k, 1, at(8));
+	help_output(&a, &m, at(8.4));
+	assert_int_equal(help_events(&a, WG_EV_SILENT), 1);
+	help_inner(&m, &a, &b, 60, 0);
+	wg_send(a.d, &m.k, 1, at(9));
+	wg_peer_set_endpoint(a.d, a.peer, &elsewhere, at(9.1));
+	help_output(&a, &m, at(9.5));
+	assert_int_equal(help_events(&a, WG_EV_SILENT), 0);
+	help_unpair(&a, &b);
+}
+
 /* Data sent and nothing back for 15 s: a new handshake. A keepalive back prevents it. */
 static void no_answer_new_handshake(void **state)
 {
@@ -307,7 +350,7 @@ int main(void)
 		cmocka_unit_test(retries_and_gives_up),
 		cmocka_unit_test(forced_soon),
 		cmocka_unit_test(passive_keepalive),
-		cmocka_unit_test(no_answer_new_handshake),
+		cmocka_unit_test(no_answer_new_handshake), cmocka_unit_test(silence_is_told),
 		cmocka_unit_test(persistent_keepalive),
 		cmocka_unit_test(rekey_by_age),
 		cmocka_unit_test(rekey_on_receive),

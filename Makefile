@@ -4,7 +4,8 @@
 #   make check-net      real programs in network namespaces (root)
 #   make check-cross    check for each other processor that TARGET may name, under qemu (minutes)
 #   make asan | fuzz    clang on glibc: the tests under ASan and UBSan; each fuzz harness for FUZZ_SECONDS
-#   make bench | soak   measurements; the network tests at full length, then soak-tunnel: an hour at full rate
+#   make bench          measurements; scripts/bench.sh says how to have some of them, or short; STOCK=DIR: against stock, too
+#   make soak           the network tests at full length, then soak-tunnel: an hour at full rate
 #   make lint | clean | distclean        (distclean also removes the built libraries)
 # Everything made is under out/: out/gen (generated sources), out/TARGET/{deps,obj,test,log}.
 
@@ -198,8 +199,11 @@ fuzz:
 fuzz-run: $(FUZZERS)
 	$(Q)scripts/run-fuzz.sh $(FUZZ_SECONDS) $(FUZZERS)
 
-bench: $(PROGRAM) $(BENCHES)
-	$(Q)scripts/bench.sh $(BENCHES)
+bench: $(PROGRAM) $(BENCHES) $(NETPROGS)
+	$(Q)scripts/bench.sh $(if $(STOCK),--stock $(STOCK)) $(BENCHES)
+.PHONY: bench-list
+bench-list: $(BENCHES)
+	$(Q)scripts/bench.sh --list $(BENCHES)
 
 lint: $(OBJ)
 	$(Q)NM=$(O)/tc/nm scripts/lint.py $(O)/obj

@@ -18,6 +18,7 @@ OURS = os.environ.get("NB_PROGRAM", str(TOP / "out/nestbox"))
 # As in test_wireguard_interop.py: the Go module, and an older version of it for Go before 1.21.
 MODULE = "golang.zx2c4.com/wireguard"
 VERSION, OLD_VERSION = "v0.0.0-20260522210424-ecfc5a8d5446", "v0.0.0-20230223181233-21636207a675"
+BORINGTUN = "0.7.1"
 SOCKETS = Path("/var/run/wireguard")
 
 
@@ -38,6 +39,21 @@ def wireguard_go():
     return str(program)
 
 
+def boringtun():
+    """The program, built once from its crate: (path, ""), or (None, why not)."""
+    program = TOP / "out/peers/boringtun/bin/boringtun-cli"
+    if program.exists():
+        return str(program), ""
+    tool = shutil.which("cargo") or os.path.expanduser("~/.cargo/bin/cargo")
+    if not os.path.exists(tool):
+        return None, "no cargo here: apt-get install cargo"
+    done = subprocess.run([tool, "install", "-q", "boringtun-cli", "--version", BORINGTUN, "--root", str(program.parent.parent)],
+                          capture_output=True, text=True)
+    if done.returncode:
+        return None, f"cargo install boringtun-cli: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'failed'}"
+    return str(program), ""
+
+
 def eventually(what, seconds=10):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -48,7 +64,7 @@ def eventually(what, seconds=10):
 
 
 class End:
-    """One program in its namespace. kind: "ours" or "go"; offloads: NB_TUNNEL_OFFLOADS; wrap: a command to run it under,
+    """One program in its namespace. kind: "ours", "go" or "boringtun"; offloads: NB_TUNNEL_OFFLOADS; wrap: a command to run it under,
     which must become the program."""
 
     def __init__(self, ns, number, kind, offloads=None, mtu=1420, wrap=()):
@@ -78,6 +94,8 @@ class End:
         env = dict(os.environ)
         if self.kind == "go":
             command = [wireguard_go(), "-f", self.interface]
+        if self.kind == "boringtun":
+            command = [boringtun()[0], "-f", "--disable-drop-privileges", self.interface]
         if self.offloads is not None:
             env["NB_TUNNEL_OFFLOADS"] = self.offloads
         self.process = subprocess.Popen(["ip", "netns", "exec", self.ns, *self.wrap, *command], env=env,
@@ -113,6 +131,27 @@ class End:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(5)
         self.process = None
+
+
+LOAD = TOP / "out" / os.uname().machine / "test/net/wg_load"
+
+
+def load_keys(count):
+    """Public keys of wg_load's initiators."""
+    return run(str(LOAD), "keys", "--count", str(count)).split()
+
+
+def load_command(what, to, count):
+    """wg_load in the other namespace, its initiators having the addresses from 10.86.0.0 on (see allow_sources)."""
+    return [str(LOAD), what, "--to", f"10.84.0.{to.number}:{51840 + to.number}", "--peer", to.public, "--source", "10.86.0.0",
+            "--count", str(count)]
+
+
+def allow_sources(lab, count):
+    """Addresses for wg_load in the first namespace, and the way back to them."""
+    assert count <= 16384
+    for ns, route in ((lab.names[0], ["local", "10.86.0.0/18", "dev", "lo"]), (lab.names[1], ["10.86.0.0/18", "via", "10.84.0.1"])):
+        run("ip", "-n", ns, "route", "replace", *route)
 
 
 class Lab:

@@ -20,7 +20,8 @@ int wg_new(struct wg_dev **out, const struct wg_config *cfg, struct nb_time now,
 	uint8_t seed[16];
 
 	*out = NULL;
-	if (!cfg->random || cfg->max_peers > WG_PEERS_MAX || cfg->mtu > 65535)
+	if (!cfg->random || cfg->max_peers > WG_PEERS_MAX || cfg->mtu > 65535 || cfg->shards > WG_SHARDS_MAX ||
+	    (cfg->shard && cfg->shard >= cfg->shards))
 		return NB_E_ARG;
 	d = calloc(1, sizeof *d);
 	if (!d)
@@ -35,6 +36,7 @@ int wg_new(struct wg_dev **out, const struct wg_config *cfg, struct nb_time now,
 		d->cfg.mtu = 1420;
 	d->checker.burst = cfg->handshake_burst ? cfg->handshake_burst : 128;
 	nb_list_init(&d->peers);
+	nb_list_init(&d->elsewhere);
 	nb_list_init(&d->pending);
 	nb_list_init(&d->events);
 	cfg->random(cfg->random_ctx, seed, sizeof seed);
@@ -61,8 +63,7 @@ void wg_free(struct wg_dev *d)
 {
 	if (!d)
 		return;
-	for (struct wg_peer *p; (p = wg_peer_next(d, NULL)) != NULL;)
-		wg_peer_remove(d, p);
+	wg_peers_clear(d);
 	wg_bury(d);
 	nb_map_fini(&d->by_key);
 	free(d->index);
@@ -186,6 +187,21 @@ bool wg_looks_like(struct nb_bytes in)
 	}
 }
 
+bool wg_is_transport(struct nb_bytes in)
+{
+	return in.p[0] == WG_MSG_TRANSPORT;
+}
+
+unsigned wg_message_shard(struct nb_bytes in, unsigned shards)
+{
+	unsigned at = 0;
+
+	/* The receiver's index is little-endian: its low bits come first. */
+	if (wg_looks_like(in) && in.p[0] != WG_MSG_INITIATION)
+		at = in.p[in.p[0] == WG_MSG_RESPONSE ? WG_RES_RECEIVER : WG_TRA_RECEIVER] & 3;
+	return at < shards ? at : 0;
+}
+
 /* The message at k->p,n is ready for ep: put the channel header in front where one belongs. */
 static void to_wire(struct wg_pkt *k, const struct wg_ep *ep)
 {
@@ -249,6 +265,18 @@ static struct wg_peer *inner_peer(const struct wg_dev *d, int family, const uint
 	return family == 4 ? wg_trie_find4(&d->trie, addr) : wg_trie_find6(&d->trie, addr);
 }
 
+unsigned wg_packet_shard(const struct wg_dev *d, struct nb_bytes packet)
+{
+	const uint8_t *addr;
+	size_t len;
+	int family;
+	const struct wg_peer *p = NULL;
+
+	if (inner_parse(packet.p, packet.n, false, &family, &addr, &len))
+		p = inner_peer(d, family, addr);
+	return p && p->elsewhere ? wg_home(p->remote.pub, d->cfg.shards) : d->cfg.shard;
+}
+
 /* --- sending --- */
 
 /* Make a transport message around the n bytes at k->p, except for the cipher: that is op's to do. */
@@ -293,6 +321,11 @@ static void after_transport_sent(struct wg_dev *d, struct wg_peer *p, bool data,
 
 static void wait_for_session(struct wg_dev *d, struct wg_peer *p, const uint8_t *pkt, size_t n, struct nb_time now)
 {
+	if (p->elsewhere) {
+		/* The prefix moved while the packet was on its way here. */
+		d->counters.no_route++;
+		return;
+	}
 	wg_stage(d, p, pkt, n, now);
 	if (p->ep.kind == WG_EP_NONE) {
 		if (!p->ever_wanted || nb_time_diff(now, p->last_wanted) >= WG_WANTED_GAP) {
@@ -439,7 +472,7 @@ static bool is_twin(const struct wg_peer *p, const uint8_t tai[WG_TAI], const ui
 	       nb_time_diff(now, p->last_consumed) < WG_INITIATION_GAP;
 }
 
-static void initiation_in(struct wg_dev *d, const struct wg_pkt *k, struct nb_time now)
+static void initiation_in(struct wg_dev *d, struct wg_pkt *k, struct nb_time now)
 {
 	struct wg_noise n;
 	struct wg_peer *p = NULL;
@@ -451,7 +484,13 @@ static void initiation_in(struct wg_dev *d, const struct wg_pkt *k, struct nb_ti
 	if (wg_consume_initiation_static(&n, pub, &d->self, k->p))
 		goto out;
 	p = wg_peer_find(d, pub);
-	if (!p || wg_consume_initiation(&n, tai, &p->remote, k->p))
+	if (p && p->elsewhere && !k->admitted) {
+		k->verdict = WG_ELSEWHERE;
+		k->shard = (uint8_t)wg_home(pub, d->cfg.shards);
+		ok = true;
+		goto out;
+	}
+	if (!p || p->elsewhere || wg_consume_initiation(&n, tai, &p->remote, k->p))
 		goto out;
 	twin = p->ever_consumed && is_twin(p, tai, k->p, now);
 	if (p->ever_consumed && !twin && (memcmp(tai, p->last_tai, WG_TAI) <= 0 ||
@@ -540,11 +579,11 @@ static bool admit(struct wg_dev *d, const struct wg_pkt *k, struct nb_time now)
 	return false;
 }
 
-static void handshake_in(struct wg_dev *d, const struct wg_pkt *k, struct nb_time now)
+static void handshake_in(struct wg_dev *d, struct wg_pkt *k, struct nb_time now)
 {
 	switch (k->p[0]) {
 	case WG_MSG_INITIATION:
-		if (admit(d, k, now))
+		if (k->admitted || admit(d, k, now))
 			initiation_in(d, k, now);
 		break;
 	case WG_MSG_RESPONSE:

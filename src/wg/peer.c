@@ -9,8 +9,8 @@
 
 static size_t index_home(const struct wg_dev *d, uint32_t index)
 {
-	/* Indices are random already. */
-	return index & (d->index_size - 1);
+	/* Indices are random already, but for two bits. */
+	return index >> 2 & (d->index_size - 1);
 }
 
 struct wg_index *wg_index_find(struct wg_dev *d, uint32_t index)
@@ -37,6 +37,8 @@ uint32_t wg_index_new(struct wg_dev *d, struct wg_peer *p, struct wg_keypair *kp
 	/* Zero and STUN's magic cookie (as it would lie in a message) are left out: both mislead other readers. */
 	do {
 		d->cfg.random(d->cfg.random_ctx, &index, sizeof index);
+		if (d->cfg.shards > 1)
+			index = (index & ~3u) | d->cfg.shard;
 	} while (index == 0 || index == 0x42a41221 || wg_index_find(d, index));
 	index_put(d, (struct wg_index){ index, p, kp });
 	return index;
@@ -247,19 +249,16 @@ void wg_raise(struct wg_dev *d, struct wg_peer *p, enum wg_event_kind ev)
 	p->events |= 1u << ev;
 }
 
-int wg_peer_add(struct wg_dev *d, const uint8_t key[NB_KEY_LEN], struct wg_peer **out)
+unsigned wg_home(const uint8_t key[NB_KEY_LEN], unsigned shards)
 {
-	struct wg_peer *p = wg_peer_find(d, key);
-	int err;
+	return shards > 1 ? key[0] % shards : 0;
+}
 
-	*out = p;
-	if (p)
-		return NB_E_EXISTS;
-	if (d->npeers >= d->cfg.max_peers)
-		return NB_E_FULL;
-	if (d->self.has && memcmp(key, d->self.pub, NB_KEY_LEN) == 0)
-		return NB_E_ARG;
-	err = wg_index_room(d, d->npeers + 1);
+/* Room for what one more peer at home here needs. */
+static int peer_room(struct wg_dev *d)
+{
+	int err = wg_index_room(d, d->npeers + 1);
+
 	if (err)
 		return err;
 	if (d->npeers == d->heap_cap) {
@@ -271,10 +270,33 @@ int wg_peer_add(struct wg_dev *d, const uint8_t key[NB_KEY_LEN], struct wg_peer 
 		d->heap = heap;
 		d->heap_cap = cap;
 	}
+	return 0;
+}
+
+int wg_peer_add(struct wg_dev *d, const uint8_t key[NB_KEY_LEN], struct wg_peer **out)
+{
+	struct wg_peer *p = wg_peer_find(d, key);
+	bool elsewhere = wg_home(key, d->cfg.shards) != d->cfg.shard;
+	int err;
+
+	*out = p;
+	if (p)
+		return NB_E_EXISTS;
+	if (d->npeers + d->nelsewhere >= d->cfg.max_peers)
+		return NB_E_FULL;
+	if (d->self.has && memcmp(key, d->self.pub, NB_KEY_LEN) == 0)
+		return NB_E_ARG;
+	err = elsewhere ? 0 : peer_room(d);
+	if (err)
+		return err;
 	p = calloc(1, sizeof *p);
 	if (!p)
 		return NB_E_NOMEM;
-	err = wg_remote_set(&p->remote, &d->self, key) ? NB_E_ARG : 0;
+	p->elsewhere = elsewhere;
+	if (elsewhere)
+		memcpy(p->remote.pub, key, NB_KEY_LEN);
+	else if (wg_remote_set(&p->remote, &d->self, key))
+		err = NB_E_ARG;
 	if (!err)
 		err = nb_map_put(&d->by_key, nb_bytes(key, NB_KEY_LEN), p, NULL);
 	if (err) {
@@ -286,10 +308,13 @@ int wg_peer_add(struct wg_dev *d, const uint8_t key[NB_KEY_LEN], struct wg_peer 
 	nb_list_init(&p->event_node);
 	nb_list_init(&p->allowed);
 	nb_list_init(&p->node);
-	nb_list_push(&d->peers, &p->node);
+	nb_list_push(elsewhere ? &d->elsewhere : &d->peers, &p->node);
 	p->staged_tail = &p->staged_head;
 	wg_timers_init(p);
-	d->npeers++;
+	if (elsewhere)
+		d->nelsewhere++;
+	else
+		d->npeers++;
 	*out = p;
 	return 0;
 }
@@ -322,9 +347,20 @@ void wg_peer_remove(struct wg_dev *d, struct wg_peer *p)
 	nb_list_del(&p->event_node);
 	nb_list_del(&p->node);
 	nb_map_del(&d->by_key, nb_bytes(p->remote.pub, NB_KEY_LEN));
-	d->npeers--;
+	if (p->elsewhere)
+		d->nelsewhere--;
+	else
+		d->npeers--;
 	nb_wipe(p, sizeof *p);
 	free(p);
+}
+
+void wg_peers_clear(struct wg_dev *d)
+{
+	while (!nb_list_empty(&d->peers))
+		wg_peer_remove(d, nb_container(d->peers.next, struct wg_peer, node));
+	while (!nb_list_empty(&d->elsewhere))
+		wg_peer_remove(d, nb_container(d->elsewhere.next, struct wg_peer, node));
 }
 
 struct wg_peer *wg_peer_next(struct wg_dev *d, struct wg_peer *after)

@@ -24,6 +24,7 @@ struct wg_peer;
 #define WG_CONTROL_MAX 160	/* the largest handshake message, ChannelData header included */
 #define WG_ALLOWED_MAX 4096	/* prefixes per peer */
 #define WG_PEERS_MAX 65536
+#define WG_SHARDS_MAX 4
 
 /* Where a peer's messages go. Control code sets it; authenticated packets move it (roaming). */
 enum wg_ep_kind {
@@ -44,6 +45,7 @@ enum wg_verdict {
 	WG_DROP,	/* nothing to do: consumed, staged or refused */
 	WG_WIRE,	/* p,n is a message for ep */
 	WG_INNER,	/* p,n is an inner IP packet from `peer` */
+	WG_ELSEWHERE,	/* p,n is an initiation for device `shard`: give it to that one, with `admitted` set */
 };
 
 /* One packet. buf[cap] is the caller's storage; the content is p,n within it. Input: p,n and,
@@ -57,6 +59,8 @@ struct wg_pkt {
 	struct wg_peer *peer;	/* valid until the next control call that removes peers */
 	uint8_t verdict;	/* enum wg_verdict */
 	uint8_t ecn;		/* congestion bits of the outer header: wg_input reads, the others write them (RFC 6040) */
+	uint8_t shard;
+	bool admitted;		/* input: an initiation whose MACs and rate another device of the group has checked */
 };
 
 struct wg_config {
@@ -68,7 +72,20 @@ struct wg_config {
 	nb_random_fn random;		/* required */
 	void *random_ctx;
 	struct nb_wall tai_floor;	/* no initiation carries a stamp at or below this (persisted value) */
+	/* Device number `shard` of `shards` (0 or 1: alone; at most WG_SHARDS_MAX) that share key and port. Each peer is
+	 * at home in one of them, by its key; the others know its prefixes, so that they can tell whose a packet is,
+	 * and nothing else of it. Control tells every device of every peer and prefix; endpoints, preshared keys
+	 * and keepalive matter where the peer is at home. */
+	uint8_t shard, shards;
 };
+
+/* Which of shards devices a peer is at home in. */
+unsigned wg_home(const uint8_t key[NB_KEY_LEN], unsigned shards);
+/* Which of them a message is for: by its receiver index, whose low two bits are the device's number. Initiations,
+ * and what is no message, are for device 0. */
+unsigned wg_message_shard(struct nb_bytes in, unsigned shards);
+/* Which device an inner packet's destination is at home in; d's own when nobody is known. */
+unsigned wg_packet_shard(const struct wg_dev *d, struct nb_bytes packet);
 
 /* Make a device. The configuration is copied. now and wall are the two clocks at this moment.
  * Returns 0, NB_E_ARG or NB_E_NOMEM; *out is NULL then. */
@@ -92,7 +109,9 @@ void wg_set_wall(struct wg_dev *d, struct nb_time now, struct nb_wall wall);
 int wg_peer_add(struct wg_dev *d, const uint8_t key[NB_KEY_LEN], struct wg_peer **out);
 struct wg_peer *wg_peer_find(struct wg_dev *d, const uint8_t key[NB_KEY_LEN]);
 void wg_peer_remove(struct wg_dev *d, struct wg_peer *p);
-/* Walk all peers: NULL starts; returns NULL at the end. */
+/* Remove all, those at home elsewhere too. */
+void wg_peers_clear(struct wg_dev *d);
+/* Walk all peers that are at home here: NULL starts; returns NULL at the end. */
 struct wg_peer *wg_peer_next(struct wg_dev *d, struct wg_peer *after);
 const uint8_t *wg_peer_key(const struct wg_peer *p);	/* 32 bytes */
 /* The driver's own pointer, never touched by the device. */
@@ -187,5 +206,7 @@ int wg_event(struct wg_dev *d, struct wg_event *ev);
 /* True for bytes that have the shape of a WireGuard message (type, zero bytes, length). STUN must be asked
  * about first: its magic cookie may follow. */
 bool wg_looks_like(struct nb_bytes in);
+/* True for what carries data, of messages that look like one. */
+bool wg_is_transport(struct nb_bytes in);
 
 #endif

@@ -298,7 +298,8 @@ enum wg_timer {
 enum { WG_P_INITIATION = 1, WG_P_KEEPALIVE = 2, WG_P_FLUSH = 4 };
 
 struct wg_peer {
-	struct nb_list node;		/* device's list of peers */
+	struct nb_list node;		/* device's list of peers, or of those at home elsewhere */
+	bool elsewhere;			/* only key and prefixes are known here */
 	struct wg_remote remote;
 	void *user;
 	struct wg_ep ep;
@@ -357,8 +358,8 @@ struct wg_dev {
 	struct wg_config cfg;
 	struct wg_self self;
 	struct nb_map by_key;
-	struct nb_list peers;
-	size_t npeers;
+	struct nb_list peers, elsewhere;
+	size_t npeers, nelsewhere;
 	struct wg_trie trie;
 	struct wg_index *index;
 	size_t index_size;		/* power of two */

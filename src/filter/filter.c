@@ -76,6 +76,7 @@ struct fragment {
 
 struct filter {
 	struct filter_table *table;
+	unsigned user;
 	uint32_t generation;
 	uint64_t seed[2];
 	struct flow *flows;
@@ -510,11 +511,11 @@ static bool judge_packet(struct filter *f, const struct key *k, uint32_t *rule)
 	switch (judge(f, k, rule)) {
 	case FILTER_ACCEPT:
 		f->c.passed_rule++;
-		filter_hit(f->table, *rule);
+		filter_hit(f->table, f->user, *rule);
 		return true;
 	case FILTER_DROP:
 		f->c.dropped_rule++;
-		filter_hit(f->table, *rule);
+		filter_hit(f->table, f->user, *rule);
 		return false;
 	default:
 		if (f->table && !is_local(f, k))
@@ -588,7 +589,7 @@ static bool in_known(struct filter *f, uint32_t i, const struct filter_pkt *p, u
 	flow_touch(f, i, now_s);
 	f->c.passed_flow++;
 	if (w->flags & F_IN)
-		filter_hit(f->table, w->rule);
+		filter_hit(f->table, f->user, w->rule);
 	return true;
 }
 
@@ -739,7 +740,7 @@ struct filter_table *filter_exchange(struct filter *f, struct filter_table *t)
 	struct filter_table *old = f->table;
 
 	if (t && old)
-		filter_table_inherit(t, old);
+		filter_table_inherit(t, old, f->user);
 	f->table = t;
 	f->generation++;
 	return old;
@@ -781,6 +782,7 @@ int filter_new(struct filter **out, const struct filter_config *cfg)
 		return NB_E_NOMEM;
 	}
 	cfg->random(cfg->random_ctx, f->seed, sizeof f->seed);
+	f->user = cfg->user;
 	f->free_flow = f->free_owner = NONE;
 	/* This machine's own record, in no bucket and never released. */
 	f->owners[LOCAL] = (struct owner){ .newest = { NONE, NONE, NONE }, .oldest = { NONE, NONE, NONE } };

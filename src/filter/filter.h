@@ -14,6 +14,8 @@
 #include "base/err.h"
 #include "base/time.h"
 
+#include <stdatomic.h>
+
 struct filter;
 struct filter_table;
 
@@ -55,14 +57,20 @@ size_t filter_table_count(const struct filter_table *t);
 /* The i-th rule (id borrowed from the table) and how many inbound packets it decided, accepted flows' packets
  * included; kept over exchanges for rules that stay. Any thread may ask. */
 void filter_table_rule(const struct filter_table *t, size_t i, struct filter_rule *out, unsigned long *hits);
-/* A link for whoever keeps tables in a list; the filter does not use it. */
+/* A link for whoever keeps tables in a list, and a count (0 at first) for whoever gives one to several filters; the
+ * filter does not use them. */
 struct filter_table **filter_table_link(struct filter_table *t);
+atomic_uint *filter_table_users(struct filter_table *t);
+/* Before a table that no filter has yet is given to n filters (their filter_config.user: 0 to n - 1), each in a thread
+ * of its own: room for each one's counts. Without it, or when memory is short, only filter 0's hits are counted. */
+void filter_table_share(struct filter_table *t, unsigned n);
 
 /* --- the filter --- */
 
 struct filter_config {
 	uint32_t max_tcp, max_udp, max_icmp;	/* flows; 0: 65536, 16384, 2048 (other protocols count as UDP) */
 	uint32_t max_owners;			/* peers that can have flows of their own account; 0: 16384 */
+	unsigned user;				/* its number among filters that share tables */
 	nb_random_fn random;			/* required: keys the hash */
 	void *random_ctx;
 };

@@ -3,8 +3,6 @@
 #ifndef NB_FILTER_FILTER_INT_H
 #define NB_FILTER_FILTER_INT_H
 
-#include <stdatomic.h>
-
 #include "filter/filter.h"
 
 enum {
@@ -68,7 +66,8 @@ struct filter_group {
 
 struct filter_table {
 	struct filter_trule *rules;
-	atomic_ulong *hits;		/* written by the filter's thread alone */
+	atomic_ulong *hits;		/* nrules for each user, written by the thread of that filter alone */
+	unsigned nusers;
 	struct filter_group *groups;	/* IPv4 single, IPv4 wide, IPv6 single, IPv6 wide */
 	uint32_t *slots;		/* open addressing: group + 1 of a single address */
 	char *texts;
@@ -78,6 +77,7 @@ struct filter_table {
 	uint8_t local4[16], local6[16];
 	bool has4, has6;
 	struct filter_table *link;
+	atomic_uint users;
 };
 
 #define FILTER_NO_RULE UINT32_MAX
@@ -87,15 +87,18 @@ enum filter_judged { FILTER_DENY, FILTER_DROP, FILTER_ACCEPT };
 /* What the rules say of new traffic from src. *rule: the deciding one, or FILTER_NO_RULE. */
 enum filter_judged filter_judge(const struct filter_table *t, const uint8_t src[16], uint8_t family, uint8_t ip_proto,
 				uint16_t dport, uint32_t *rule);
-/* Add the counts of rules that are in both. */
-void filter_table_inherit(struct filter_table *t, const struct filter_table *old);
+/* Add the user's counts of rules that are in both. */
+void filter_table_inherit(struct filter_table *t, const struct filter_table *old, unsigned user);
 
-static inline void filter_hit(struct filter_table *t, uint32_t rule)
+static inline void filter_hit(struct filter_table *t, unsigned user, uint32_t rule)
 {
+	atomic_ulong *hits;
+
+	if (rule == FILTER_NO_RULE || user >= t->nusers)
+		return;
 	/* One writer: no locked instruction is needed. */
-	if (rule != FILTER_NO_RULE)
-		atomic_store_explicit(&t->hits[rule], atomic_load_explicit(&t->hits[rule], memory_order_relaxed) + 1,
-				      memory_order_relaxed);
+	hits = &t->hits[user * t->nrules + rule];
+	atomic_store_explicit(hits, atomic_load_explicit(hits, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 #endif

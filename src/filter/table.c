@@ -179,6 +179,7 @@ int filter_table_new(struct filter_table **out, const struct filter_spec *spec)
 		if (!i || rule_cmp(&t->rules[i], &t->rules[kept - 1]))
 			t->rules[kept++] = t->rules[i];
 	t->nrules = kept;
+	t->nusers = 1;
 	t->allow_all = spec->allow_all;
 	local_set(t->local4, &t->has4, &spec->local4, 4);
 	local_set(t->local6, &t->has6, &spec->local6, 6);
@@ -286,15 +287,19 @@ enum filter_judged filter_judge(const struct filter_table *t, const uint8_t src[
 	return t->allow_all ? FILTER_ACCEPT : FILTER_DENY;
 }
 
-void filter_table_inherit(struct filter_table *t, const struct filter_table *old)
+void filter_table_inherit(struct filter_table *t, const struct filter_table *old, unsigned user)
 {
 	size_t i = 0, k = 0;
+	atomic_ulong *hits = t->hits + user * t->nrules;
+	const atomic_ulong *past = old->hits + user * old->nrules;
 
+	if (user >= t->nusers || user >= old->nusers)
+		return;
 	while (i < t->nrules && k < old->nrules) {
 		int d = rule_cmp(&t->rules[i], &old->rules[k]);
 
 		if (!d)
-			atomic_fetch_add_explicit(&t->hits[i], atomic_load_explicit(&old->hits[k], memory_order_relaxed),
+			atomic_fetch_add_explicit(&hits[i], atomic_load_explicit(&past[k], memory_order_relaxed),
 						  memory_order_relaxed);
 		i += d <= 0;
 		k += d >= 0;
@@ -318,10 +323,28 @@ void filter_table_rule(const struct filter_table *t, size_t i, struct filter_rul
 	out->port_lo = r->lo;
 	out->port_hi = r->hi;
 	out->id = nb_bytes_str(r->id);
-	*hits = atomic_load_explicit(&t->hits[i], memory_order_relaxed);
+	*hits = 0;
+	for (unsigned user = 0; user < t->nusers; user++)
+		*hits += atomic_load_explicit(&t->hits[user * t->nrules + i], memory_order_relaxed);
 }
 
 struct filter_table **filter_table_link(struct filter_table *t)
 {
 	return &t->link;
+}
+
+atomic_uint *filter_table_users(struct filter_table *t)
+{
+	return &t->users;
+}
+
+void filter_table_share(struct filter_table *t, unsigned n)
+{
+	atomic_ulong *hits = n > t->nusers ? calloc(n * t->nrules + 1, sizeof *hits) : NULL;
+
+	if (!hits)
+		return;
+	free(t->hits);
+	t->hits = hits;
+	t->nusers = n;
 }

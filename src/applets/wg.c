@@ -10,7 +10,7 @@ APPLET(wg, wg_main, "", "WireGuard interface in the foreground, without NetBird 
 #include <stdlib.h>
 
 static const char help[] =
-	"Usage: nestbox wg NAME [--config FILE] [--mtu N]\n"
+	"Usage: nestbox wg NAME [--config FILE] [--mtu N] [--tunnel-threads N]\n"
 	"\n"
 	"Make the interface NAME and speak WireGuard on it until Ctrl-C. `wg show NAME`, `wg set NAME ...` and\n"
 	"`wg syncconf NAME FILE` work while it runs. Addresses and routes are given with `ip`.\n"
@@ -19,6 +19,10 @@ static const char help[] =
 	"                 ListenPort, FwMark; [Peer] PublicKey, PresharedKey, AllowedIPs, Endpoint,\n"
 	"                 PersistentKeepalive\n"
 	"  --mtu N        of the interface, 576 to 8192 (1420)\n"
+	"  --tunnel-threads N\n"
+	"                 threads that move packets, 1 to 4; each peer belongs to one of them. By default one on up to\n"
+	"                 three processors, then half as many as there are. NB_TUNNEL_THREADS in the environment\n"
+	"                 beats it\n"
 	"  --help         this text\n";
 
 static int usage(const char *what)
@@ -31,10 +35,11 @@ int wg_main(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "config", required_argument, NULL, 'c' }, { "mtu", required_argument, NULL, 'm' },
+		{ "tunnel-threads", required_argument, NULL, 't' },
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
 	};
 	struct run_wgdev_options o = { .mtu = 1420 };
-	unsigned long mtu;
+	unsigned long mtu, threads;
 	char *end;
 	int c;
 
@@ -48,6 +53,12 @@ int wg_main(int argc, char **argv)
 			if (*end || mtu < 576 || mtu > 8192)
 				return usage("--mtu takes a number from 576 to 8192");
 			o.mtu = (unsigned)mtu;
+			break;
+		case 't':
+			threads = strtoul(optarg, &end, 10);
+			if (*end || threads < 1 || threads > 4)
+				return usage("--tunnel-threads takes a number from 1 to 4");
+			o.threads = (unsigned)threads;
 			break;
 		case 'h':
 			fputs(help, stdout);

@@ -17,6 +17,8 @@
 
 #include <netinet/udp.h>
 
+#include <linux/filter.h>
+
 #define BUFFER_BYTES (7 << 20)	/* smaller ones lose packets at speed (data-plane-limits.md) */
 #define SEND_WAIT_MS 5
 
@@ -54,7 +56,7 @@ static unsigned set_offloads(int fd, unsigned offloads)
 	return offloads;
 }
 
-static int open_one(int *fd, int family, uint16_t port, uint32_t mark, unsigned *offloads)
+static int open_one(int *fd, int family, uint16_t port, bool share, uint32_t mark, unsigned *offloads)
 {
 	union os_sockaddr sa;
 	socklen_t len;
@@ -83,6 +85,8 @@ static int open_one(int *fd, int family, uint16_t port, uint32_t mark, unsigned 
 	set_buffers(*fd);
 	*offloads = set_offloads(*fd, *offloads);
 	err = mark ? os_set_mark(*fd, mark) : 0;
+	if (!err && share && setsockopt(*fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on))
+		err = os_fail(errno);
 	if (!err && bind(*fd, &sa.sa, len))
 		err = os_fail(errno);
 	if (err)
@@ -91,17 +95,17 @@ static int open_one(int *fd, int family, uint16_t port, uint32_t mark, unsigned 
 }
 
 /* Both families, or the one there is. */
-static int open_both(struct os_dgram_pair *p, uint16_t port, uint32_t mark)
+static int open_both(struct os_dgram_pair *p, uint16_t port, bool share, uint32_t mark)
 {
 	struct nb_endpoint at;
 	int err4, err6, off = 0;
 
-	err4 = open_one(&p->fd4, AF_INET, port, mark, &p->offloads);
+	err4 = open_one(&p->fd4, AF_INET, port, share, mark, &p->offloads);
 	if (err4 == NB_E_BUSY || err4 == NB_E_PERM)
 		return err4;
 	if (!err4 && !port && os_local_endpoint(p->fd4, &at) == 0)
 		port = at.port;
-	err6 = open_one(&p->fd6, AF_INET6, port, mark, &p->offloads);
+	err6 = open_one(&p->fd6, AF_INET6, port, share, mark, &p->offloads);
 	if (err6 == NB_E_BUSY || (err4 && err6)) {
 		os_close(&p->fd4);
 		return err6;
@@ -122,7 +126,53 @@ int os_dgram_open(struct os_dgram_pair *p, uint16_t port, uint32_t mark, unsigne
 	*p = (struct os_dgram_pair){ .fd4 = -1, .fd6 = -1, .offloads = offloads };
 	/* The port the system chose for IPv4 may be taken on IPv6: then another. */
 	for (int tries = port ? 1 : 20; tries && err == NB_E_BUSY; tries--)
-		err = open_both(p, port, mark);
+		err = open_both(p, port, false, mark);
+	return err;
+}
+
+/* Let sockets that are bound alone have company, which joins them in order. */
+static int share(const struct os_dgram_pair *p)
+{
+	int on = 1;
+
+	if ((p->fd4 >= 0 && setsockopt(p->fd4, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on)) ||
+	    (p->fd6 >= 0 && setsockopt(p->fd6, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on)))
+		return os_fail(errno);
+	return 0;
+}
+
+static int set_pick(const struct os_dgram_pair *p, const struct sock_filter *pick, unsigned length)
+{
+	struct sock_fprog prog = { (unsigned short)length, (struct sock_filter *)(uintptr_t)pick };
+
+	if ((p->fd4 >= 0 && setsockopt(p->fd4, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof prog)) ||
+	    (p->fd6 >= 0 && setsockopt(p->fd6, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof prog)))
+		return os_fail(errno);
+	return 0;
+}
+
+int os_dgram_open_group(struct os_dgram_pair p[], unsigned n, uint16_t port, uint32_t mark, unsigned offloads,
+			const struct sock_filter *pick, unsigned length)
+{
+	int err;
+
+	for (unsigned i = 0; i < n; i++)
+		p[i] = (struct os_dgram_pair){ .fd4 = -1, .fd6 = -1, .offloads = offloads };
+	/* The first alone: a port that somebody has, if only to share it, is taken. */
+	err = os_dgram_open(&p[0], port, mark, offloads);
+	if (!err && n > 1)
+		err = share(&p[0]);
+	for (unsigned i = 1; i < n && !err; i++) {
+		p[i].offloads = p[0].offloads;
+		err = open_both(&p[i], p[0].port, true, mark);
+		if (!err && (p[i].offloads != p[0].offloads || (p[i].fd4 < 0) != (p[0].fd4 < 0) ||
+			     (p[i].fd6 < 0) != (p[0].fd6 < 0)))
+			err = NB_E_SYS;
+	}
+	if (!err && n > 1)
+		err = set_pick(&p[0], pick, length);
+	for (unsigned i = 0; err && i < n; i++)
+		os_dgram_close(&p[i]);
 	return err;
 }
 

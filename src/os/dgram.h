@@ -41,10 +41,17 @@ struct os_dgram_pair {
 	unsigned nrefused;
 };
 
+struct sock_filter;
+
 /* Bind wildcard sockets of both families to one port (0: any free one), with large buffers, this mark (0: none)
  * and those of the wanted offloads that the system has. Returns 0, NB_E_BUSY, NB_E_PERM (mark), NB_E_SYS; nothing
  * is open unless 0. */
 int os_dgram_open(struct os_dgram_pair *p, uint16_t port, uint32_t mark, unsigned offloads);
+/* The same for n pairs that share the port, for a thread each; the system gives each arriving datagram to one of
+ * them: pick (n instructions of classic BPF, over the datagram from its first byte on) returns its index. NB_E_SYS
+ * also when the system has no such thing. Nobody else can share the port by accident. */
+int os_dgram_open_group(struct os_dgram_pair p[], unsigned n, uint16_t port, uint32_t mark, unsigned offloads,
+			const struct sock_filter *pick, unsigned length);
 void os_dgram_close(struct os_dgram_pair *p);
 int os_dgram_set_mark(const struct os_dgram_pair *p, uint32_t mark);
 /* Receive what is there, at most count messages. d[i].p and cap (OS_DGRAM_LARGE with OS_DGRAM_GRO) are given, the

@@ -57,43 +57,76 @@ static void set_offloads(int fd, unsigned *offloads)
 	*offloads = OS_TUN_VNET;
 }
 
-static int attach(int fd, struct ifreq *r, unsigned *offloads)
+static int attach(int fd, struct ifreq *r, short flags, unsigned *offloads)
 {
-	r->ifr_flags = IFF_TUN | IFF_NO_PI;
+	flags |= IFF_TUN | IFF_NO_PI;
 	if (*offloads & OS_TUN_VNET) {
-		r->ifr_flags |= IFF_VNET_HDR;
+		r->ifr_flags = (short)(flags | IFF_VNET_HDR);
 		if (!ioctl(fd, TUNSETIFF, r))
 			return 0;
-		r->ifr_flags = IFF_TUN | IFF_NO_PI;
 	}
 	*offloads = 0;
+	r->ifr_flags = flags;
 	return ioctl(fd, TUNSETIFF, r);
 }
 
-int os_tun_open(int *fd, const char *name, unsigned mtu, unsigned *offloads)
+/* One descriptor of the interface. */
+static int open_queue(int *fd, struct ifreq *r, short flags, unsigned *offloads)
+{
+	int err;
+
+	*fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0)
+		return os_fail(errno);
+	if (!attach(*fd, r, flags, offloads))
+		return 0;
+	/* EINVAL: the name belongs to an interface of another kind, or the number of its queues is. */
+	err = os_fail(errno == EINVAL ? EBUSY : errno);
+	os_close(fd);
+	return err;
+}
+
+/* All of them; those that are not open are -1 afterwards. */
+static int open_queues(int fd[], unsigned *queues, struct ifreq *r, unsigned *offloads)
+{
+	unsigned wanted = *offloads, n = 0, more;
+
+	while (*queues > 1 && n < *queues) {
+		more = n ? *offloads : wanted;
+		/* Every queue must be of the kind of the first. */
+		if (open_queue(&fd[n], r, IFF_MULTI_QUEUE, &more) || (n && more != *offloads))
+			break;
+		*offloads = more;
+		n++;
+	}
+	if (*queues > 1 && n == *queues)
+		return 0;
+	for (unsigned i = 0; i < *queues; i++)
+		os_close(&fd[i]);
+	*queues = 1;
+	*offloads = wanted;
+	return open_queue(&fd[0], r, 0, offloads);
+}
+
+int os_tun_open(int fd[], unsigned *queues, const char *name, unsigned mtu, unsigned *offloads)
 {
 	struct ifreq r;
 	int err;
 
-	*fd = -1;
+	for (unsigned i = 0; i < *queues; i++)
+		fd[i] = -1;
 	if (!name[0] || strlen(name) >= OS_IFNAME || strchr(name, '/') || strchr(name, '%'))
 		return NB_E_ARG;
-	*fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (*fd < 0)
-		return os_fail(errno);
 	memset(&r, 0, sizeof r);
 	memcpy(r.ifr_name, name, strlen(name));
-	if (attach(*fd, &r, offloads)) {
-		/* EINVAL: the name belongs to an interface of another kind, or one with several queues. */
-		err = os_fail(errno == EINVAL ? EBUSY : errno);
-		os_close(fd);
-		return err;
-	}
-	if (*offloads)
-		set_offloads(*fd, offloads);
-	err = set_mtu(&r, mtu);
+	err = open_queues(fd, queues, &r, offloads);
 	if (err)
-		os_close(fd);
+		return err;
+	if (*offloads)
+		set_offloads(fd[0], offloads);
+	err = set_mtu(&r, mtu);
+	for (unsigned i = 0; err && i < *queues; i++)
+		os_close(&fd[i]);
 	return err;
 }
 

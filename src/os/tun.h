@@ -17,11 +17,13 @@ enum os_tun_offload {
 	OS_TUN_USO = 4,		/* UDP super-packets (Linux 6.2) */
 };
 
-/* Make (or take over) the TUN interface `name`, non-blocking, with this MTU. It goes away when *fd is closed.
- * offloads: in, those wanted (enum os_tun_offload); out, those the system has. Returns 0, NB_E_PERM, NB_E_NOTFOUND
+/* Make (or take over) the TUN interface `name`, non-blocking, with this MTU. It goes away when all of fd[] are closed.
+ * fd[*queues]: one descriptor per queue; packets of a flow come through one queue, preferably through that which
+ * packets of its other direction were written to. *queues becomes 1 when the system or the interface refuses
+ * more. offloads: in, those wanted (enum os_tun_offload); out, those the system has. Returns 0, NB_E_PERM, NB_E_NOTFOUND
  * (no /dev/net/tun), NB_E_BUSY (another process has it, or it is another kind of interface), NB_E_ARG (name or
  * MTU), NB_E_SYS; os_why() says more. */
-int os_tun_open(int *fd, const char *name, unsigned mtu, unsigned *offloads);
+int os_tun_open(int fd[], unsigned *queues, const char *name, unsigned mtu, unsigned *offloads);
 /* One packet, header included, spread over count parts. What is longer is cut without notice. Returns 0,
  * NB_E_AGAIN, NB_E_CLOSED (the interface is gone), NB_E_IO. */
 int os_tun_read(int fd, const struct iovec *parts, int count, size_t *n);

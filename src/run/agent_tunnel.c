@@ -90,7 +90,7 @@ void run_agent_on_delivered(void *ctx)
 const char *run_agent_start_tunnel(struct run_agent *a)
 {
 	static char why[300];
-	struct run_tunnel_config cfg = { .tun_fd = -1, .mtu = (size_t)a->profile.mtu, .port = (uint16_t)a->profile.port,
+	struct run_tunnel_config cfg = { .mtu = (size_t)a->profile.mtu, .port = (uint16_t)a->profile.port,
 					 .fwmark = RUN_AGENT_FWMARK, .tai_floor = load_tai(a),
 					 .filter = a->profile.disable_firewall != CLIENT_YES };
 	int err = run_tunnel_tun(&cfg, a->profile.iface);
@@ -118,7 +118,7 @@ const char *run_agent_start_tunnel(struct run_agent *a)
 	}
 	nb_wipe(cfg.private_key, sizeof cfg.private_key);
 	if (err) {
-		close(cfg.tun_fd);
+		run_tunnel_tun_close(&cfg);
 		snprintf(why, sizeof why, "cannot open the WireGuard port: %s", nb_strerror(err));
 		return why;
 	}

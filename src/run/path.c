@@ -183,28 +183,27 @@ static void cut(struct run_path *p, struct sealing *s, struct wg_split *c)
 		slot_filled(p, s, n);
 }
 
-/* A packet was read: its first mtu bytes stand in the slot, the rest in super at mtu. */
-static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vnet, size_t n)
+/* A packet for the network, of the next slot or somewhere else. */
+static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vnet, uint8_t *at, size_t n)
 {
-	uint8_t *at = slot(p, s);
+	bool in_slot = at == slot(p, s);
 	struct wg_split c;
 
-	if (n > p->mtu) {
-		memcpy(p->super, at, p->mtu);
-		at = p->super;
-	}
 	if (p->filter)
 		filter_out(p->filter, nb_bytes(at, n), s->now);
 	switch (p->tun_vnet ? wg_split_begin(&c, vnet, at, n) : 0) {
 	case 0:
-		if (n > p->mtu)
+		if (n > p->mtu) {
 			too_big(p, at, n);
-		else
-			slot_filled(p, s, n);
+			break;
+		}
+		if (!in_slot)
+			memcpy(slot(p, s), at, n);
+		slot_filled(p, s, n);
 		break;
 	case 1:
 		/* A super-packet may be short; its segments would overwrite it. */
-		if (n <= p->mtu) {
+		if (in_slot) {
 			memcpy(p->super, at, n);
 			c.p = p->super;
 		}
@@ -213,6 +212,23 @@ static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vne
 	default:
 		p->tun_errors++;
 	}
+}
+
+/* A packet was read: its first mtu bytes stand in the slot, the rest in super at mtu. */
+static void tun_was_read(struct run_path *p, struct sealing *s, const uint8_t *vnet, size_t n)
+{
+	uint8_t *at = slot(p, s);
+	unsigned shard;
+
+	if (n > p->mtu) {
+		memcpy(p->super, at, p->mtu);
+		at = p->super;
+	}
+	shard = p->shards > 1 ? wg_packet_shard(p->wg, nb_bytes(at, n)) : p->shard;
+	if (shard == p->shard)
+		tun_packet(p, s, vnet, at, n);
+	else
+		p->up.packet(p->up.ctx, shard, vnet, nb_bytes(at, n));
 }
 
 static int tun_read(struct run_path *p, struct sealing *s, uint8_t vnet[WG_VNET], size_t *n)
@@ -239,7 +255,7 @@ void run_path_tun(struct run_path *p)
 		err = tun_read(p, &s, vnet, &n);
 		if (err)
 			break;
-		tun_packet(p, &s, vnet, n);
+		tun_was_read(p, &s, vnet, n);
 	}
 	if (s.n)
 		seal_all(p, &s);
@@ -247,6 +263,21 @@ void run_path_tun(struct run_path *p)
 		os_close(&p->tun);
 		p->tun_gone = true;
 	}
+}
+
+void run_path_take(struct run_path *p, bool (*next)(void *ctx, const uint8_t **vnet, uint8_t **packet, size_t *n), void *ctx)
+{
+	struct sealing s;
+	const uint8_t *vnet;
+	uint8_t *at;
+	size_t n;
+
+	s.n = s.done = 0;
+	s.now = os_now();
+	while (next(ctx, &vnet, &at, &n))
+		tun_packet(p, &s, vnet, at, n);
+	if (s.n)
+		seal_all(p, &s);
 }
 
 /* --- to TUN --- */
@@ -301,6 +332,8 @@ static void open_all(struct run_path *p, struct wg_pkt *k, size_t n)
 {
 	wg_input(p->wg, k, n, os_now());
 	for (size_t i = 0; i < n; i++) {
+		if (k[i].verdict == WG_ELSEWHERE)
+			p->up.message(p->up.ctx, k[i].shard, &k[i]);
 		if (k[i].verdict != WG_INNER)
 			continue;
 		if (!wg_join_add(&p->join, k[i].p, k[i].n)) {
@@ -372,6 +405,17 @@ static bool classify(const struct run_path *p, const struct os_dgram *d, uint8_t
 	return true;
 }
 
+/* A message that another path's device has the key for. */
+static bool is_elsewhere(const struct run_path *p, const struct wg_pkt *k)
+{
+	unsigned shard = p->shards > 1 ? wg_message_shard(nb_bytes(k->p, k->n), p->shards) : p->shard;
+
+	if (shard == p->shard)
+		return false;
+	p->up.message(p->up.ctx, shard, k);
+	return true;
+}
+
 static void tell_up(struct run_path *p, const struct os_dgram *d, uint8_t *data, size_t n)
 {
 	struct nb_endpoint to = { d->local, p->udp.port };
@@ -398,7 +442,7 @@ void run_path_udp(struct run_path *p, bool six)
 
 			if (!classify(p, &d[i], d[i].p + at, len, &k[nk])) {
 				tell_up(p, &d[i], d[i].p + at, len);
-			} else if (++nk == OPEN) {
+			} else if (!is_elsewhere(p, &k[nk]) && ++nk == OPEN) {
 				open_all(p, k, nk);
 				nk = 0;
 			}

@@ -1,6 +1,7 @@
 /* path.h - the way of a packet: from TUN through the WireGuard device to UDP and back, in batches, with what the
- * system can do for us (super-packets on both sides). Owned and called by the data-plane thread of tunnel.h, which
- * decides when; nothing here waits, allocates or locks. Inside tests/unit/run_tunnel_test.c's and
+ * system can do for us (super-packets on both sides). Owned and called by one data-plane thread (shard.h), which
+ * decides when; nothing here waits, allocates or locks. With several threads, each has its path: what a path meets
+ * that is another one's goes there through `up`, before anything was done with it. Inside tests/unit/run_tunnel_test.c's and
  * tests/net/test_wireguard_offloads.py's reach. Design: design.md "Data plane". */
 #ifndef NB_RUN_PATH_H
 #define NB_RUN_PATH_H
@@ -23,6 +24,10 @@ struct run_path_up {
 	void (*dgram)(void *ctx, const struct nb_endpoint *from, const struct nb_endpoint *to, struct nb_bytes data);
 	/* A message for a relay stream. */
 	void (*stream)(void *ctx, const struct wg_ep *ep, struct nb_bytes data);
+	/* For path number `shard`: a packet from TUN as it was read, with its virtio header if there are such; a message
+	 * as it came. Never called when there is one path. */
+	void (*packet)(void *ctx, unsigned shard, const uint8_t *vnet, struct nb_bytes packet);
+	void (*message)(void *ctx, unsigned shard, const struct wg_pkt *k);
 	void *ctx;
 };
 
@@ -33,6 +38,7 @@ struct run_path {
 	int tun;			/* -1: none, or gone */
 	bool tun_vnet, tun_tso, tun_uso;
 	bool tun_gone;			/* to be told */
+	unsigned shard, shards;		/* this is path number shard of shards, as its device is */
 	size_t mtu, stride;
 	uint8_t *rx, *tx;		/* messages received; OS_DGRAM_BATCH buffers of stride bytes */
 	uint8_t *super;			/* a super-packet from TUN */
@@ -46,13 +52,16 @@ struct run_path {
 	uint64_t udp_errors, tun_errors;
 };
 
-/* Fields of path zero but wg, filter, udp, tun, mtu and up; tun_offloads: enum os_tun_offload. Returns 0 or NB_E_NOMEM. */
+/* Fields of path zero but wg, filter, udp, tun, shard, shards, mtu and up; tun_offloads: enum os_tun_offload. Returns 0 or NB_E_NOMEM. */
 int run_path_init(struct run_path *p, unsigned tun_offloads);
 void run_path_fini(struct run_path *p);
 /* A fresh pair of sockets in place of the old. */
 void run_path_set_udp(struct run_path *p, const struct os_dgram_pair *fresh);
 /* Packets from TUN to the network; bounded work. */
 void run_path_tun(struct run_path *p);
+/* Packets that other paths read from TUN, until next() says that there are no more. What it gives (vnet is not looked
+ * at without virtio headers) is used, and changed, until it is asked again. */
+void run_path_take(struct run_path *p, bool (*next)(void *ctx, const uint8_t **vnet, uint8_t **packet, size_t *n), void *ctx);
 /* Datagrams of one family to TUN; bounded work. */
 void run_path_udp(struct run_path *p, bool six);
 /* WireGuard messages from elsewhere. */

@@ -1,6 +1,7 @@
-/* tunnel.h - the data-plane thread: owns the WireGuard device, the UDP sockets (IPv4 and IPv6, one
- * port, shared with STUN) and the TUN descriptor. The control thread talks to it through a ring of
- * commands and receives a ring of messages; both rings have one producer, one consumer and an eventfd.
+/* tunnel.h - the data-plane threads, one or several: each owns a WireGuard device with the peers that are at home in it,
+ * a pair of UDP sockets (IPv4 and IPv6, one port for all, shared with STUN) and a queue of the TUN interface. The
+ * control thread talks to each through a ring of commands and receives a ring of messages; every ring has one
+ * producer, one consumer and an eventfd.
  * All calls below belong to one control thread. Deciding anything (ICE, names, policy) stays out.
  * Design: design.md "Process model", "Data plane". Tests: tests/unit/run_tunnel_test.c,
  * tests/net/test_wireguard_interop.py. */
@@ -22,11 +23,15 @@ enum run_tunnel_offload {
 	RUN_TUNNEL_SEGMENT = 8,		/* UDP_SEGMENT */
 	RUN_TUNNEL_GRO = 16,		/* UDP_GRO */
 	RUN_TUNNEL_ALL = 31,
+	RUN_TUNNEL_THREADS = 32,	/* times the number of threads, when several were asked for */
 };
 
 struct run_tunnel_config {
-	int tun_fd;			/* nonblocking, IFF_NO_PI; -1: no inner side. Taken over: closed by run_tunnel_free */
-	unsigned offloads;		/* those tun_fd has, and those wanted of the sockets */
+	unsigned threads;		/* 0 and 1: one; at most WG_SHARDS_MAX */
+	bool several;			/* more than one were asked for, whatever came of it */
+	/* One for each thread: nonblocking, IFF_NO_PI; -1: no inner side. Taken over: closed by run_tunnel_free */
+	int tun_fds[WG_SHARDS_MAX];
+	unsigned offloads;		/* those the interface has, and those wanted of the sockets */
 	size_t mtu;			/* of the TUN interface: 576..8192; larger inner packets are dropped */
 	uint16_t port;			/* UDP port; 0: the system chooses, see run_tunnel_port */
 	uint32_t fwmark;		/* SO_MARK of the UDP sockets; 0: none */
@@ -35,16 +40,22 @@ struct run_tunnel_config {
 	struct nb_wall tai_floor;	/* from RUN_TUNNEL_TAI of an earlier run; 0: none */
 };
 
-/* Open TUN interface `name` with cfg->mtu into cfg->tun_fd, and set cfg->offloads to what it has together with what
+/* Open TUN interface `name` with cfg->mtu into cfg->tun_fds, and set cfg->offloads to what it has together with what
  * to try on the sockets. The environment variable NB_TUNNEL_OFFLOADS (see run_tunnel_offloads_parse) takes
- * away from that, for tests and for a system whose offloads are broken. Returns as os_tun_open. */
+ * away from that, for tests and for a system whose offloads are broken. cfg->threads is how many are wanted (0: one
+ * on up to three processors, then half as many as there are, and no more than one for each 256 MB of memory),
+ * unless NB_TUNNEL_THREADS says so, and becomes how many the interface allows. Returns as os_tun_open. */
 int run_tunnel_tun(struct run_tunnel_config *cfg, const char *name);
+/* When run_tunnel_new failed. */
+void run_tunnel_tun_close(struct run_tunnel_config *cfg);
+/* A number of threads in text; 0: none said. */
+unsigned run_tunnel_threads_parse(const char *text);
 /* "all", "none", or a list of checksum, tso, uso, segment and gro with commas; NULL is "all", other words count as none. */
 unsigned run_tunnel_offloads_parse(const char *text);
-/* Open the sockets and start the thread. Returns 0, NB_E_BUSY (port taken), NB_E_PERM, NB_E_SYS,
- * NB_E_NOMEM, NB_E_ARG; on failure tun_fd still belongs to the caller. */
+/* Open the sockets and start the threads; one only, when the system cannot share a port among several. Returns 0,
+ * NB_E_BUSY (port taken), NB_E_PERM, NB_E_SYS, NB_E_NOMEM, NB_E_ARG; on failure tun_fds still belong to the caller. */
 int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg);
-/* Stop the thread, wipe the keys, close everything. NULL is fine. */
+/* Stop the threads, wipe the keys, close everything. NULL is fine. */
 void run_tunnel_free(struct run_tunnel *t);
 /* The UDP port in use. */
 uint16_t run_tunnel_port(const struct run_tunnel *t);
@@ -126,6 +137,8 @@ struct run_tunnel_counters {
 	uint64_t dgrams_lost;	/* non-WireGuard datagrams dropped: ring full or too long */
 	uint64_t udp_errors;	/* sends the system refused */
 	uint64_t tun_errors;	/* inner packets the system refused */
+	uint64_t handed;	/* packets and messages that went from one thread to another */
+	uint64_t handed_lost;	/* that did not, its ring being full */
 };
 
 struct run_tunnel_msg {

@@ -434,7 +434,8 @@ static int read_config(struct wgdev *d, struct nb_buf *text, struct run_wgdev_if
 
 static int tunnel_start(struct wgdev *d, const struct run_wgdev_iface *i)
 {
-	struct run_tunnel_config cfg = { .mtu = d->opt->mtu, .port = i->port, .fwmark = i->mark };
+	struct run_tunnel_config cfg = { .mtu = d->opt->mtu, .port = i->port, .fwmark = i->mark,
+					 .threads = d->opt->threads };
 	int err = run_tunnel_tun(&cfg, d->opt->name);
 
 	if (err)
@@ -447,7 +448,7 @@ static int tunnel_start(struct wgdev *d, const struct run_wgdev_iface *i)
 	nb_wipe(&cfg.private_key, NB_KEY_LEN);
 	if (!err)
 		return 0;
-	os_close(&cfg.tun_fd);
+	run_tunnel_tun_close(&cfg);
 	return fail("UDP port", err == NB_E_BUSY ? "in use" : os_why(), "choose another ListenPort, or none");
 }
 

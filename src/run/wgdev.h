@@ -9,6 +9,7 @@ struct run_wgdev_options {
 	const char *name;	/* of the interface */
 	const char *config;	/* file, or NULL */
 	unsigned mtu;		/* 576..8192 */
+	unsigned threads;	/* of the data plane; 0: by the number of processors */
 };
 
 /* Run until SIGINT, SIGTERM or the interface is removed. Problems are told on stderr. Returns the exit status. */

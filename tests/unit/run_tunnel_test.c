@@ -1,4 +1,5 @@
-/* run_tunnel_test.c - two data-plane threads over loopback. Datagram socket pairs stand in for TUN, so no root is needed. */
+/* run_tunnel_test.c - two tunnels over loopback, of one thread and of several. Datagram socket pairs stand in for TUN
+ * queues, so no root is needed. Tests src/run/tunnel.c, shard.c and path.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,24 +20,30 @@
 struct node {
 	struct run_tunnel *t;
 	uint8_t priv[32], pub[32];
-	int inner;		/* our end of the socket pair */
+	int inner[WG_SHARDS_MAX];	/* our ends of the socket pairs, one for each thread */
 	uint8_t ip[4];
 	struct nb_endpoint at;
 };
 
+static unsigned threads = 1;	/* of every tunnel */
+static unsigned queue;		/* inner packets are sent through this one of them */
+
 static void node_open(struct node *n, uint8_t last, bool filter)
 {
-	struct run_tunnel_config cfg = { .mtu = 1280, .filter = filter };
+	struct run_tunnel_config cfg = { .mtu = 1280, .filter = filter, .threads = threads, .several = threads > 1 };
 	int fds[2];
 
 	memset(n, 0, sizeof *n);
 	assert_int_equal(nbc_init(), 0);
 	nbc_keypair(n->priv, n->pub, nbc_random, NULL);
 	memcpy(cfg.private_key, n->priv, 32);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds), 0);
-	cfg.tun_fd = fds[0];
-	n->inner = fds[1];
+	for (unsigned i = 0; i < threads; i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds), 0);
+		cfg.tun_fds[i] = fds[0];
+		n->inner[i] = fds[1];
+	}
 	assert_int_equal(run_tunnel_new(&n->t, &cfg), 0);
+	assert_int_equal(run_tunnel_offloads(n->t) / RUN_TUNNEL_THREADS, threads > 1 ? threads : 0);
 	memcpy(n->ip, (uint8_t[]){ 10, 9, 0, last }, 4);
 	n->at = (struct nb_endpoint){ nb_addr4(0x7f000001), run_tunnel_port(n->t) };
 	assert_int_not_equal(n->at.port, 0);
@@ -50,7 +57,8 @@ static void node_init(struct node *n, uint8_t last)
 static void node_fini(struct node *n)
 {
 	run_tunnel_free(n->t);
-	close(n->inner);
+	for (unsigned i = 0; i < threads; i++)
+		close(n->inner[i]);
 }
 
 static void know(struct node *n, const struct node *other, bool endpoint)
@@ -89,17 +97,30 @@ static void inner_send(struct node *from, const struct node *to, uint8_t tag, si
 	memcpy(p + 12, from->ip, 4);
 	memcpy(p + 16, to->ip, 4);
 	p[20] = tag;
-	assert_int_equal(write(from->inner, p, n), n);
+	assert_int_equal(write(from->inner[queue], p, n), n);
 }
 
-static void inner_expect(struct node *n, uint8_t tag, size_t len)
+/* The descriptors a packet may come from. */
+static void inner_poll(const struct node *n, struct pollfd pf[])
 {
-	struct pollfd pf = { n->inner, POLLIN, 0 };
-	uint8_t p[1500];
+	for (unsigned i = 0; i < threads; i++)
+		pf[i] = (struct pollfd){ n->inner[i], POLLIN, 0 };
+}
 
-	assert_int_equal(poll(&pf, 1, 5000), 1);
-	assert_int_equal(read(n->inner, p, sizeof p), len);
+/* Returns the queue the packet came from. */
+static unsigned inner_expect(struct node *n, uint8_t tag, size_t len)
+{
+	struct pollfd pf[WG_SHARDS_MAX];
+	uint8_t p[1500];
+	unsigned at = 0;
+
+	inner_poll(n, pf);
+	assert_int_equal(poll(pf, threads, 5000), 1);
+	while (!pf[at].revents)
+		at++;
+	assert_int_equal(read(n->inner[at], p, sizeof p), len);
 	assert_int_equal(p[20], tag);
+	return at;
 }
 
 static void packets_and_events(void **state)
@@ -226,11 +247,13 @@ static void relayed(void **state)
 	assert_int_equal(m.event, WG_EV_WANTED);
 	assert_int_equal(run_tunnel_endpoint(a.t, b.pub, &turn, false), 0);
 	for (int i = 0; i < 40 && !got; i++) {
-		struct pollfd pf[2] = { { server.fd4, POLLIN, 0 }, { b.inner, POLLIN, 0 } };
+		struct pollfd pf[1 + WG_SHARDS_MAX] = { { server.fd4, POLLIN, 0 } };
 		struct os_dgram d = { .p = buf, .cap = sizeof buf };
 
-		poll(pf, 2, 200);
-		got = pf[1].revents != 0;
+		inner_poll(&b, pf + 1);
+		poll(pf, 1 + threads, 200);
+		for (unsigned k = 1; k <= threads; k++)
+			got |= pf[k].revents != 0;
 		if (pf[0].revents && os_dgram_recv(&server, false, &d, 1)) {
 			assert_int_equal(nb_get_be16(buf), 0x4000);
 			assert_int_equal(nb_get_be16(buf + 2), d.n - 4);
@@ -419,13 +442,185 @@ static void rules_without_access_control(void **state)
 	node_fini(&b);
 }
 
+/* A node whose peers find it at home in a thread of ours. */
+static void node_at(struct node *n, uint8_t last, unsigned home)
+{
+	do {
+		if (n->t)
+			node_fini(n);
+		node_init(n, last);
+	} while (wg_home(n->pub, threads) != home);
+}
+
+/* Peers at home in each thread, packets written to each queue, both directions; what comes in comes out of the queue
+ * of the peer's thread, in order. */
+static void every_queue_and_home(void **state)
+{
+	struct node hub, leaf[WG_SHARDS_MAX] = { 0 };
+	unsigned was = queue, one = threads;
+	struct run_tunnel_msg m;
+
+	(void)state;
+	node_open(&hub, 100, false);
+	for (unsigned i = 0; i < one; i++) {
+		node_at(&leaf[i], (uint8_t)(1 + i), i);
+		know(&hub, &leaf[i], i % 2);
+		know(&leaf[i], &hub, true);
+	}
+	for (unsigned i = 0; i < one; i++) {
+		queue = was;
+		inner_send(&leaf[i], &hub, (uint8_t)i, 100);
+		assert_int_equal(inner_expect(&hub, (uint8_t)i, 100), i);
+		for (queue = 0; queue < one; queue++) {
+			for (unsigned k = 0; k < 20; k++)
+				inner_send(&hub, &leaf[i], (uint8_t)k, 60 + k);
+			for (unsigned k = 0; k < 20; k++)
+				inner_expect(&leaf[i], (uint8_t)k, 60 + k);
+		}
+		queue = was;
+	}
+	assert_int_equal(run_tunnel_stats(hub.t, 1, false), 0);
+	expect(&hub, RUN_TUNNEL_STATS_END, &m);
+	/* From the queues of others, and initiations. */
+	assert_in_range(m.counters.handed, one * (one - 1) * 20 + one - 1, one * (one - 1) * 20 + 3 * one);
+	assert_int_equal(m.counters.handed_lost, 0);
+	assert_int_equal(m.counters.wg.no_route, 0);
+	assert_int_equal(m.counters.wg.bad_transport, 0);
+	for (unsigned i = 0; i < one; i++)
+		node_fini(&leaf[i]);
+	node_fini(&hub);
+}
+
+/* One answer for all threads: each peer once, its prefixes behind it. */
+static void statistics_of_all(void **state)
+{
+	enum { N = 40 };
+	struct node a;
+	struct run_tunnel_msg m;
+	uint8_t key[N][32], last[32];
+	unsigned seen = 0, prefixes = 0;
+
+	(void)state;
+	node_init(&a, 1);
+	for (unsigned i = 0; i < N; i++) {
+		struct nb_prefix p = { .addr = nb_addr4(0x0a0a0000 + i), .len = 32 };
+		struct run_tunnel_peer s = { .allowed = &p, .nallowed = 1 };
+
+		nbc_random(NULL, key[i], 32);
+		nbc_x25519_base(s.key, key[i]);
+		memcpy(key[i], s.key, 32);
+		assert_int_equal(run_tunnel_peer_set(a.t, &s), 0);
+	}
+	assert_int_equal(run_tunnel_stats(a.t, 5, true), 0);
+	assert_int_equal(run_tunnel_stats(a.t, 6, false), 0);
+	do {
+		struct pollfd pf = { run_tunnel_fd(a.t), POLLIN, 0 };
+
+		while (!run_tunnel_next(a.t, &m))
+			assert_int_equal(poll(&pf, 1, 5000), 1);
+		if (m.kind != RUN_TUNNEL_STATS_END)
+			assert_int_equal(m.tag, prefixes < N ? 5 : 6);
+		if (m.kind == RUN_TUNNEL_STATS) {
+			seen++;
+			memcpy(last, m.key, 32);
+		} else if (m.kind == RUN_TUNNEL_ALLOWED) {
+			prefixes++;
+			assert_memory_equal(last, m.key, 32);
+			for (unsigned i = 0; i < N; i++)
+				if (!memcmp(key[i], m.key, 32))
+					assert_int_equal(nb_get_be32(m.prefixes[0].addr.ip), 0x0a0a0000 + i);
+		}
+	} while (m.kind != RUN_TUNNEL_STATS_END || m.tag != 6);
+	assert_int_equal(seen, 2 * N);
+	assert_int_equal(prefixes, N);
+	/* a prefix that goes over to another peer, and none at all */
+	for (unsigned i = 1; i < N; i++) {
+		struct nb_prefix p = { .addr = nb_addr4(0x0a0a0000), .len = 32 };
+		struct run_tunnel_peer s = { .allowed = &p, .nallowed = 1 };
+
+		memcpy(s.key, key[i], 32);
+		assert_int_equal(run_tunnel_peer_set(a.t, &s), 0);
+	}
+	assert_int_equal(run_tunnel_stats(a.t, 7, true), 0);
+	prefixes = 0;
+	do {
+		struct pollfd pf = { run_tunnel_fd(a.t), POLLIN, 0 };
+
+		while (!run_tunnel_next(a.t, &m))
+			assert_int_equal(poll(&pf, 1, 5000), 1);
+		if (m.kind == RUN_TUNNEL_ALLOWED)
+			prefixes += (unsigned)m.nprefixes;
+	} while (m.kind != RUN_TUNNEL_STATS_END || m.tag != 7);
+	assert_int_equal(prefixes, N);
+	assert_int_equal(run_tunnel_peers_clear(a.t), 0);
+	assert_int_equal(run_tunnel_stats(a.t, 8, false), 0);
+	do {
+		expect(&a, RUN_TUNNEL_STATS_END, &m);
+	} while (m.tag != 8);
+	node_fini(&a);
+}
+
+/* Rules of one table, used by all threads: counted together, kept over an exchange. */
+static void counts_of_all(void **state)
+{
+	struct node hub, leaf[WG_SHARDS_MAX] = { 0 };
+	struct filter_rule out, r = { .src = { .addr = { .family = 4 }, .len = 24 } };
+	struct filter_spec spec = { .rules = &r, .nrules = 1 };
+	struct filter_table *t;
+	struct filter_counters c;
+	unsigned long hits;
+
+	(void)state;
+	node_open(&hub, 100, true);
+	memcpy(r.src.addr.ip, hub.ip, 3);
+	spec.local4.family = 4;
+	memcpy(spec.local4.ip, hub.ip, 4);
+	assert_int_equal(filter_table_new(&t, &spec), 0);
+	run_tunnel_set_filter(hub.t, t);
+	for (unsigned i = 0; i < threads; i++) {
+		node_at(&leaf[i], (uint8_t)(1 + i), i);
+		know(&hub, &leaf[i], false);
+		know(&leaf[i], &hub, true);
+		for (unsigned k = 0; k < 3; k++) {
+			inner_send(&leaf[i], &hub, (uint8_t)k, 100);
+			inner_expect(&hub, (uint8_t)k, 100);
+		}
+	}
+	filter_table_rule(run_tunnel_filter(hub.t), 0, &out, &hits);
+	assert_int_equal(hits, 3 * threads);
+	filter_counted(&hub, &c);
+	assert_int_equal(c.passed_rule, threads);
+	assert_int_equal(c.passed_flow, 2 * threads);
+	assert_int_equal(c.flows, threads);
+	assert_int_equal(filter_table_new(&t, &spec), 0);
+	run_tunnel_set_filter(hub.t, t);
+	for (unsigned i = 0; i < threads; i++) {
+		inner_send(&leaf[i], &hub, 9, 100);
+		inner_expect(&hub, 9, 100);
+	}
+	filter_table_rule(run_tunnel_filter(hub.t), 0, &out, &hits);
+	assert_int_equal(hits, 4 * threads);
+	for (unsigned i = 0; i < threads; i++)
+		node_fini(&leaf[i]);
+	node_fini(&hub);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(packets_and_events), cmocka_unit_test(other_datagrams), cmocka_unit_test(relayed),
 		cmocka_unit_test(many_peers), cmocka_unit_test(ports), cmocka_unit_test(access_rules),
 		cmocka_unit_test(rules_without_access_control),
 	};
+	static const struct CMUnitTest several[] = {
+		cmocka_unit_test(every_queue_and_home), cmocka_unit_test(statistics_of_all), cmocka_unit_test(counts_of_all),
+	};
+	int failed = cmocka_run_group_tests_name("one thread", tests, NULL, NULL);
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	for (threads = 2; threads <= WG_SHARDS_MAX; threads++) {
+		queue = threads - 1;
+		failed += cmocka_run_group_tests_name("several threads", tests, NULL, NULL);
+		failed += cmocka_run_group_tests_name("between threads", several, NULL, NULL);
+	}
+	return failed;
 }

@@ -1,0 +1,991 @@
+/* shard.c - see shard.h. The thread waits for TUN, UDP, commands, other threads and the device's deadline; the work on
+ * packets is path.c's. The rings hold pointers from control (commands are made and sized by it) and fixed slots to
+ * control, so that the packet path never allocates. Between threads there are two rings each way: data can fill its
+ * own, and handshakes still get through.
+ * Fields of struct run_shard belong to one side each; only rings, eventfds and the atomics are shared. */
+#include "run/shard.h"
+
+#include "crypto/crypto.h"
+#include "os/clock.h"
+#include "os/socket.h"
+#include "os/tun.h"
+#include "run/path.h"
+#include "run/ring.h"
+#include "run/steer.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define COMMANDS 1024
+#define DELIVERIES 64		/* messages opened together */
+#define COMMAND_WAITS 2000	/* of COMMAND_WAIT_US: one second in all */
+#define COMMAND_WAIT_US 500
+#define SLOTS 512
+#define PACKET_BYTES (512u << 10)	/* rings between threads: super-packets of TUN */
+#define MESSAGE_BYTES (128u << 10)	/* and messages; half for handshakes alone */
+#define TAKE 64			/* of a ring in a turn */
+
+/* A message on its way to control; data follows. */
+struct slot {
+	struct run_tunnel_msg m;
+	_Alignas(8) uint8_t data[];
+};
+
+/* What one thread gives another; the packet or message follows. */
+struct handed {
+	struct wg_ep ep;
+	uint8_t ecn;
+	bool admitted;
+	uint8_t vnet[WG_VNET];
+	uint8_t data[];
+};
+
+/* From each other thread. */
+struct inbox {
+	struct run_ring packets, messages;
+};
+
+struct run_shard {
+	/* shared */
+	_Atomic(struct run_command *) commands[COMMANDS];
+	atomic_uint command_head, command_tail;
+	uint8_t *slots;
+	size_t slot_stride, slot_room;
+	atomic_uint slot_head, slot_tail;
+	atomic_bool wants_room;		/* the thread found the slots full */
+	atomic_bool stop;
+	_Atomic uint16_t port;
+	atomic_uint offloads;
+	atomic_uint stats_asked;	/* 1, or 2: with prefixes */
+	_Atomic(struct filter_table *) filter_next;	/* for the thread to take */
+	run_shard_tables *filter_past;
+	_Atomic(struct os_dgram_pair *) udp_next;	/* from the first thread */
+	struct inbox inbox[WG_SHARDS_MAX];
+	struct run_shard *all[WG_SHARDS_MAX];
+	unsigned shards;		/* of all; 1 until they are joined */
+	int command_fd, told_fd;
+	pthread_t thread;
+
+	/* control's */
+	bool running;
+
+	/* the thread's */
+	struct run_path path;
+	unsigned udp_wanted;
+	uint32_t fwmark;
+	bool told, port_done;
+	int port_err;
+	unsigned stats;			/* as asked; 0: none */
+	struct wg_peer *stats_peer;	/* where it stands */
+	bool stats_told;
+	size_t stats_skip;
+	uint64_t dgrams_lost, handed, handed_lost;
+	unsigned woken, wake;		/* bit per thread: was given something in this turn; after it was woken */
+};
+
+/* --- the ring to control --- */
+
+static struct slot *slot_at(const struct run_shard *t, unsigned i)
+{
+	return (struct slot *)(t->slots + (size_t)(i % SLOTS) * t->slot_stride);
+}
+
+/* A free slot, zeroed, or NULL; then control will wake the thread once there is room. */
+static struct slot *slot_new(struct run_shard *t, enum run_tunnel_kind kind)
+{
+	unsigned head = atomic_load_explicit(&t->slot_head, memory_order_relaxed);
+	struct slot *s = slot_at(t, head);
+
+	if (head - atomic_load(&t->slot_tail) == SLOTS) {
+		atomic_store(&t->wants_room, true);
+		if (head - atomic_load(&t->slot_tail) == SLOTS)
+			return NULL;
+	}
+	memset(&s->m, 0, sizeof s->m);
+	s->m.kind = (uint8_t)kind;
+	return s;
+}
+
+static void slot_commit(struct run_shard *t)
+{
+	atomic_fetch_add(&t->slot_head, 1);
+	t->told = true;
+}
+
+void run_kick(int eventfd)
+{
+	uint64_t one = 1;
+	ssize_t n = write(eventfd, &one, sizeof one);
+
+	/* Only a full counter refuses, and that is a wake-up already. */
+	(void)n;
+}
+
+void run_unkick(int eventfd)
+{
+	uint64_t v;
+	ssize_t n = read(eventfd, &v, sizeof v);
+
+	(void)n;
+}
+
+static void tell_data(struct run_shard *t, enum run_tunnel_kind kind, const struct nb_endpoint *from,
+		      const struct nb_endpoint *to, const struct wg_ep *ep, const uint8_t *p, size_t n)
+{
+	struct slot *s = n <= t->slot_room ? slot_new(t, kind) : NULL;
+
+	if (!s) {
+		t->dgrams_lost++;
+		return;
+	}
+	if (from)
+		s->m.from = *from;
+	if (to)
+		s->m.to = *to;
+	if (ep)
+		s->m.ep = *ep;
+	memcpy(s->data, p, n);
+	s->m.data = nb_bytes(s->data, n);
+	slot_commit(t);
+}
+
+static bool tell_event(struct run_shard *t)
+{
+	struct slot *s = slot_new(t, RUN_TUNNEL_EVENT);
+	struct wg_event ev;
+
+	if (!s || !wg_event(t->path.wg, &ev))
+		return false;
+	if (ev.kind == WG_EV_TAI) {
+		s->m.kind = RUN_TUNNEL_TAI;
+		s->m.tai = ev.tai;
+	} else {
+		s->m.event = ev.kind;
+		s->m.ep = ev.ep;
+		memcpy(s->m.key, wg_peer_key(ev.peer), NB_KEY_LEN);
+	}
+	slot_commit(t);
+	return true;
+}
+
+static bool tell_stats_end(struct run_shard *t)
+{
+	struct slot *s = slot_new(t, RUN_TUNNEL_STATS_END);
+
+	if (!s)
+		return false;
+	s->m.counters.wg = *wg_counters(t->path.wg);
+	if (t->path.filter)
+		s->m.counters.filter = *filter_counters(t->path.filter);
+	s->m.counters.dgrams_lost = t->dgrams_lost;
+	s->m.counters.udp_errors = t->path.udp_errors;
+	s->m.counters.tun_errors = t->path.tun_errors;
+	s->m.counters.handed = t->handed;
+	s->m.counters.handed_lost = t->handed_lost;
+	slot_commit(t);
+	t->stats = 0;
+	return true;
+}
+
+static void stats_advance(struct run_shard *t)
+{
+	t->stats_peer = wg_peer_next(t->path.wg, t->stats_peer);
+	t->stats_told = false;
+	t->stats_skip = 0;
+}
+
+/* The next message of the request for statistics; false when there is none, or no room. */
+static bool tell_stats(struct run_shard *t, struct nb_time now)
+{
+	struct slot *s;
+	size_t n;
+
+	if (!t->stats) {
+		t->stats = atomic_exchange(&t->stats_asked, 0);
+		if (!t->stats)
+			return false;
+		t->stats_peer = NULL;
+		stats_advance(t);
+	}
+	if (!t->stats_peer)
+		return tell_stats_end(t);
+	s = slot_new(t, t->stats_told ? RUN_TUNNEL_ALLOWED : RUN_TUNNEL_STATS);
+	if (!s)
+		return false;
+	memcpy(s->m.key, wg_peer_key(t->stats_peer), NB_KEY_LEN);
+	if (!t->stats_told) {
+		wg_peer_stats(t->path.wg, t->stats_peer, &s->m.stats, now);
+		slot_commit(t);
+		t->stats_told = true;
+		if (t->stats == 1)
+			stats_advance(t);
+		return true;
+	}
+	n = wg_peer_allowed(t->path.wg, t->stats_peer, t->stats_skip, (struct nb_prefix *)s->data,
+			    t->slot_room / sizeof(struct nb_prefix));
+	if (n) {
+		s->m.prefixes = (const struct nb_prefix *)s->data;
+		s->m.nprefixes = n;
+		slot_commit(t);
+		t->stats_skip += n;
+	} else {
+		stats_advance(t);
+	}
+	return true;
+}
+
+static void dgram_up(void *ctx, const struct nb_endpoint *from, const struct nb_endpoint *to, struct nb_bytes data)
+{
+	struct run_shard *t = ctx;
+
+	if (data.n && data.n <= RUN_TUNNEL_DGRAM_MAX)
+		tell_data(t, RUN_TUNNEL_DGRAM, from, to, NULL, data.p, data.n);
+	else
+		t->dgrams_lost++;
+}
+
+static void stream_up(void *ctx, const struct wg_ep *ep, struct nb_bytes data)
+{
+	tell_data(ctx, RUN_TUNNEL_STREAM, NULL, NULL, ep, data.p, data.n);
+}
+
+/* Everything that waits to be told and must not be lost. */
+static void tell_all(struct run_shard *t, struct nb_time now)
+{
+	struct slot *s;
+
+	while (tell_event(t))
+		;
+	if (t->port_done && (s = slot_new(t, RUN_TUNNEL_PORT)) != NULL) {
+		s->m.err = t->port_err;
+		s->m.port = t->path.udp.port;
+		slot_commit(t);
+		t->port_done = false;
+	}
+	if (t->path.tun_gone && slot_new(t, RUN_TUNNEL_TUN_GONE)) {
+		slot_commit(t);
+		t->path.tun_gone = false;
+	}
+	while (tell_stats(t, now))
+		;
+	if (t->told)
+		run_kick(t->told_fd);
+	t->told = false;
+}
+
+/* --- between threads --- */
+
+/* The other thread may sleep: it is woken for the first thing at once, to begin while this one goes on, and for what
+ * came later at the end of the turn. */
+static void wake(struct run_shard *t, unsigned shard)
+{
+	unsigned bit = 1u << shard;
+
+	if (t->woken & bit)
+		t->wake |= bit;
+	else
+		run_kick(t->all[shard]->command_fd);
+	t->woken |= bit;
+}
+
+static void wake_all(struct run_shard *t)
+{
+	for (unsigned i = 0; t->wake; i++, t->wake >>= 1)
+		if (t->wake & 1)
+			run_kick(t->all[i]->command_fd);
+	t->woken = 0;
+}
+
+/* A place for n bytes in another thread's ring; NULL, and counted, when there is none. */
+static struct handed *hand(struct run_shard *t, struct run_ring *r, size_t n)
+{
+	struct handed *h = run_ring_reserve(r, (uint32_t)(sizeof *h + n));
+
+	if (h)
+		t->handed++;
+	else
+		t->handed_lost++;
+	return h;
+}
+
+static void packet_elsewhere(void *ctx, unsigned shard, const uint8_t *vnet, struct nb_bytes packet)
+{
+	struct run_shard *t = ctx;
+	struct run_ring *r = &t->all[shard]->inbox[t->path.shard].packets;
+	struct handed *h = hand(t, r, packet.n);
+
+	if (!h)
+		return;
+	memcpy(h->vnet, vnet, WG_VNET);
+	memcpy(h->data, packet.p, packet.n);
+	run_ring_commit(r);
+	wake(t, shard);
+}
+
+static void message_elsewhere(void *ctx, unsigned shard, const struct wg_pkt *k)
+{
+	struct run_shard *t = ctx;
+	struct run_ring *r = &t->all[shard]->inbox[t->path.shard].messages;
+	/* Data that came to the wrong thread must not be in the way of handshakes. */
+	bool welcome = !wg_is_transport(nb_bytes(k->p, k->n)) || run_ring_room(r) > MESSAGE_BYTES / 2;
+	struct handed *h = welcome ? hand(t, r, k->n) : NULL;
+
+	if (!h) {
+		t->handed_lost += !welcome;
+		return;
+	}
+	h->ep = k->ep;
+	h->ecn = k->ecn;
+	h->admitted = k->verdict == WG_ELSEWHERE;
+	memcpy(h->data, k->p, k->n);
+	run_ring_commit(r);
+	wake(t, shard);
+}
+
+/* Up to TAKE messages; true if there are more. */
+static bool take_messages(struct run_shard *t, struct run_ring *r)
+{
+	struct handed *h = NULL;
+	uint32_t n;
+
+	for (int i = 0; i < TAKE && (h = run_ring_peek(r, &n)) != NULL; i++) {
+		struct wg_pkt k = { .p = h->data, .n = n - sizeof *h, .ep = h->ep, .ecn = h->ecn, .admitted = h->admitted };
+
+		k.buf = k.p;
+		k.cap = k.n;
+		run_path_deliver(&t->path, &k, 1);
+		run_ring_pop(r);
+	}
+	return h && run_ring_peek(r, &n);
+}
+
+/* A walk through the packets of a ring. */
+struct walk {
+	struct run_ring *ring;
+	int taken;
+};
+
+static bool next_packet(void *ctx, const uint8_t **vnet, uint8_t **packet, size_t *n)
+{
+	struct walk *w = ctx;
+	struct handed *h;
+	uint32_t size;
+
+	if (w->taken)
+		run_ring_pop(w->ring);
+	h = w->taken < TAKE ? run_ring_peek(w->ring, &size) : NULL;
+	if (!h)
+		return false;
+	w->taken++;
+	*vnet = h->vnet;
+	*packet = h->data;
+	*n = size - sizeof *h;
+	return true;
+}
+
+static void take_all(struct run_shard *t)
+{
+	bool more = false;
+	uint32_t n;
+
+	for (unsigned i = 0; i < t->shards; i++) {
+		struct inbox *in = &t->inbox[i];
+		struct walk w = { &in->packets, 0 };
+
+		if (i == t->path.shard)
+			continue;
+		more |= take_messages(t, &in->messages);
+		if (run_ring_peek(w.ring, &n))
+			run_path_take(&t->path, next_packet, &w);
+		more |= w.taken == TAKE;
+	}
+	if (more)
+		run_kick(t->command_fd);
+}
+
+/* --- commands --- */
+
+static void peer_set(struct run_shard *t, const struct run_command *c, struct nb_time now)
+{
+	const struct run_tunnel_peer *s = &c->peer;
+	const struct nb_prefix *prefixes = (const struct nb_prefix *)c->bytes;
+	struct wg_peer *p = wg_peer_find(t->path.wg, s->key);
+
+	if (!p && (s->update_only || wg_peer_add(t->path.wg, s->key, &p)))
+		return;
+	if (s->replace_allowed)
+		wg_peer_disallow_all(t->path.wg, p);
+	for (size_t i = 0; i < c->n; i++)
+		wg_peer_allow(t->path.wg, p, &prefixes[i]);
+	/* The rest is for the thread where the peer is at home. */
+	if (wg_home(s->key, t->path.shards) != t->path.shard)
+		return;
+	if (s->set_psk)
+		wg_peer_set_psk(t->path.wg, p, s->psk);
+	if (s->set_endpoint)
+		wg_peer_set_endpoint(t->path.wg, p, &s->ep, now);
+	if (s->set_keepalive)
+		wg_peer_set_keepalive(t->path.wg, p, s->keepalive, now);
+}
+
+static void peer_remove(struct run_shard *t, struct wg_peer *p)
+{
+	if (t->stats && t->stats_peer == p)
+		stats_advance(t);
+	wg_peer_remove(t->path.wg, p);
+}
+
+static void peer_command(struct run_shard *t, const struct run_command *c, struct nb_time now)
+{
+	struct wg_peer *p = wg_peer_find(t->path.wg, c->key);
+	const struct nb_prefix *prefixes = (const struct nb_prefix *)c->bytes;
+
+	if (!p)
+		return;
+	switch (c->kind) {
+	case RUN_CMD_PEER_REMOVE:
+		peer_remove(t, p);
+		break;
+	case RUN_CMD_PEER_RESET:
+		wg_peer_reset(t->path.wg, p);
+		break;
+	case RUN_CMD_PEER_DISALLOW:
+		for (size_t i = 0; i < c->n; i++)
+			wg_peer_disallow(t->path.wg, p, &prefixes[i]);
+		break;
+	default:
+		wg_peer_set_endpoint(t->path.wg, p, &c->ep, now);
+		if (c->flag)
+			wg_peer_handshake(t->path.wg, p, true, now);
+		break;
+	}
+}
+
+static void private_key(struct run_shard *t, const struct run_command *c)
+{
+	/* The peer with this key goes; the position in the statistics must not point to it. */
+	uint8_t pub[NB_KEY_LEN];
+	struct wg_peer *self;
+
+	nbc_x25519_base(pub, c->key);
+	self = wg_peer_find(t->path.wg, pub);
+	if (self)
+		peer_remove(t, self);
+	wg_set_private_key(t->path.wg, c->key);
+}
+
+/* Sockets in place of those in use. */
+static void use_udp(struct run_shard *t, const struct os_dgram_pair *fresh)
+{
+	os_dgram_close(&t->path.udp);
+	run_path_set_udp(&t->path, fresh);
+	atomic_store(&t->port, fresh->port);
+}
+
+static int open_port(struct run_shard *t, uint16_t port)
+{
+	struct os_dgram_pair pair[WG_SHARDS_MAX], *next[WG_SHARDS_MAX] = { 0 };
+	unsigned length;
+	const struct sock_filter *pick = run_steer(&length);
+	int err = 0;
+
+	for (unsigned i = 1; i < t->shards && !err; i++) {
+		next[i] = malloc(sizeof *next[i]);
+		err = next[i] ? 0 : NB_E_NOMEM;
+	}
+	if (!err)
+		err = os_dgram_open_group(pair, t->shards, port, t->fwmark, t->udp_wanted, pick, length);
+	for (unsigned i = 1; i < t->shards; i++) {
+		if (!err) {
+			*next[i] = pair[i];
+			next[i] = atomic_exchange(&t->all[i]->udp_next, next[i]);
+			run_kick(t->all[i]->command_fd);
+			if (next[i])
+				os_dgram_close(next[i]);
+		}
+		free(next[i]);
+	}
+	if (!err)
+		use_udp(t, &pair[0]);
+	return err;
+}
+
+/* The first thread opened another port. */
+static void udp_take(struct run_shard *t)
+{
+	struct os_dgram_pair *fresh;
+
+	if (!atomic_load_explicit(&t->udp_next, memory_order_relaxed))
+		return;
+	fresh = atomic_exchange(&t->udp_next, NULL);
+	if (!fresh)
+		return;
+	/* The mark may have changed here since the other thread opened it. */
+	os_dgram_set_mark(fresh, t->fwmark);
+	use_udp(t, fresh);
+	free(fresh);
+}
+
+static void change_port(struct run_shard *t, uint16_t port)
+{
+	t->port_done = true;
+	t->port_err = port && port == t->path.udp.port ? 0 : open_port(t, port);
+}
+
+static void command_run(struct run_shard *t, struct run_command *c, struct nb_time now)
+{
+	switch (c->kind) {
+	case RUN_CMD_PEER_SET:
+		peer_set(t, c, now);
+		break;
+	case RUN_CMD_PEER_REMOVE:
+	case RUN_CMD_PEER_DISALLOW:
+	case RUN_CMD_PEER_RESET:
+	case RUN_CMD_ENDPOINT:
+		peer_command(t, c, now);
+		break;
+	case RUN_CMD_SEND:
+		run_path_send(&t->path, &c->to, &c->from, c->bytes, c->n);
+		break;
+	case RUN_CMD_DELIVER:	/* commands_run() has them */
+		break;
+	case RUN_CMD_TURN_ADD:
+	case RUN_CMD_TURN_REMOVE:
+		run_path_turn(&t->path, &c->to, c->kind == RUN_CMD_TURN_ADD);
+		break;
+	case RUN_CMD_PRIVATE_KEY:
+		private_key(t, c);
+		break;
+	case RUN_CMD_FWMARK:
+		t->fwmark = c->value;
+		if (os_dgram_set_mark(&t->path.udp, c->value))
+			t->path.udp_errors++;
+		break;
+	case RUN_CMD_PORT:
+		change_port(t, (uint16_t)c->value);
+		break;
+	case RUN_CMD_PEERS_CLEAR:
+		t->stats_peer = NULL;
+		wg_peers_clear(t->path.wg);
+		break;
+	}
+}
+
+size_t run_command_extra(const struct run_command *c)
+{
+	bool prefixes = c->kind == RUN_CMD_PEER_SET || c->kind == RUN_CMD_PEER_DISALLOW;
+
+	return prefixes ? c->n * sizeof(struct nb_prefix) : c->n;
+}
+
+void run_command_free(struct run_command *c)
+{
+	nb_wipe(c, sizeof *c + run_command_extra(c));
+	free(c);
+}
+
+static struct run_command *command_take(struct run_shard *t)
+{
+	unsigned tail = atomic_load_explicit(&t->command_tail, memory_order_relaxed);
+	struct run_command *c;
+
+	if (tail == atomic_load_explicit(&t->command_head, memory_order_acquire))
+		return NULL;
+	c = atomic_load_explicit(&t->commands[tail % COMMANDS], memory_order_relaxed);
+	atomic_store_explicit(&t->command_tail, tail + 1, memory_order_release);
+	return c;
+}
+
+/* Messages that came elsewhere are opened together, as those of a socket are. */
+struct delivery {
+	struct run_command *c[DELIVERIES];
+	struct wg_pkt k[DELIVERIES];
+	size_t n;
+};
+
+static void deliver(struct run_shard *t, struct delivery *d)
+{
+	if (d->n)
+		run_path_deliver(&t->path, d->k, d->n);
+	for (size_t i = 0; i < d->n; i++)
+		free(d->c[i]);
+	d->n = 0;
+}
+
+static void deliver_add(struct run_shard *t, struct delivery *d, struct run_command *c)
+{
+	d->c[d->n] = c;
+	d->k[d->n++] = (struct wg_pkt){ .buf = c->bytes, .cap = c->n, .p = c->bytes, .n = c->n, .ep = c->ep };
+	if (d->n == DELIVERIES)
+		deliver(t, d);
+}
+
+static void commands_run(struct run_shard *t, struct nb_time now)
+{
+	struct delivery d;
+	struct run_command *c;
+
+	d.n = 0;
+	while ((c = command_take(t)) != NULL) {
+		if (c->kind == RUN_CMD_DELIVER) {
+			deliver_add(t, &d, c);
+			continue;
+		}
+		deliver(t, &d);
+		command_run(t, c, now);
+		run_command_free(c);
+	}
+	deliver(t, &d);
+}
+
+/* --- access rules --- */
+
+/* Whoever is the last to leave a table gives it to control. */
+static void filter_leave(struct run_shard *t, struct filter_table *old)
+{
+	struct filter_table *head;
+
+	if (atomic_fetch_sub(filter_table_users(old), 1) != 1)
+		return;
+	head = atomic_load(t->filter_past);
+	do {
+		*filter_table_link(old) = head;
+	} while (!atomic_compare_exchange_weak(t->filter_past, &head, old));
+}
+
+/* Control left a newer table: use it. */
+static void filter_take(struct run_shard *t)
+{
+	struct filter_table *fresh, *old;
+
+	if (!atomic_load_explicit(&t->filter_next, memory_order_relaxed))
+		return;
+	fresh = atomic_exchange(&t->filter_next, NULL);
+	old = fresh ? filter_exchange(t->path.filter, fresh) : NULL;
+	if (old)
+		filter_leave(t, old);
+}
+
+struct filter_table *run_shard_set_filter(struct run_shard *t, struct filter_table *fresh)
+{
+	struct filter_table *old = atomic_exchange(&t->filter_next, fresh);
+
+	run_kick(t->command_fd);
+	return old;
+}
+
+bool run_shard_filters(const struct run_shard *t)
+{
+	return t->path.filter != NULL;
+}
+
+/* The thread has ended. */
+static void filter_end(struct run_shard *t)
+{
+	struct filter_table *next = atomic_exchange(&t->filter_next, NULL), *now;
+
+	if (next)
+		filter_leave(t, next);
+	now = t->path.filter ? filter_exchange(t->path.filter, NULL) : NULL;
+	if (now)
+		filter_leave(t, now);
+	filter_free(t->path.filter);
+}
+
+static int filter_begin(struct run_shard *t)
+{
+	struct filter_config fc = { .random = nbc_random, .user = t->path.shard };
+
+	return filter_new(&t->path.filter, &fc);
+}
+
+/* --- offloads --- */
+
+unsigned run_shard_tun_bits(unsigned offloads)
+{
+	return (offloads & RUN_TUNNEL_CHECKSUM ? OS_TUN_VNET : 0u) | (offloads & RUN_TUNNEL_TSO ? OS_TUN_TSO : 0u) |
+	       (offloads & RUN_TUNNEL_USO ? OS_TUN_USO : 0u);
+}
+
+unsigned run_shard_udp_bits(unsigned offloads)
+{
+	return (offloads & RUN_TUNNEL_SEGMENT ? OS_DGRAM_SEGMENT : 0u) | (offloads & RUN_TUNNEL_GRO ? OS_DGRAM_GRO : 0u);
+}
+
+/* Let control see what is in use now. */
+static void offloads_tell(struct run_shard *t)
+{
+	const struct run_path *p = &t->path;
+	unsigned udp = p->udp.offloads;
+
+	atomic_store_explicit(&t->offloads, (p->tun_vnet ? RUN_TUNNEL_CHECKSUM : 0u) | (p->tun_tso ? RUN_TUNNEL_TSO : 0u) |
+			      (p->tun_uso ? RUN_TUNNEL_USO : 0u) | (udp & OS_DGRAM_SEGMENT ? RUN_TUNNEL_SEGMENT : 0u) |
+			      (udp & OS_DGRAM_GRO ? RUN_TUNNEL_GRO : 0u), memory_order_relaxed);
+}
+
+/* --- the thread --- */
+
+static void wait_for(struct run_shard *t, struct pollfd fds[4], struct nb_time deadline)
+{
+	struct timespec ts, *timeout = NULL;
+
+	fds[0] = (struct pollfd){ t->command_fd, POLLIN, 0 };
+	fds[1] = (struct pollfd){ t->path.tun, POLLIN, 0 };
+	fds[2] = (struct pollfd){ t->path.udp.fd4, POLLIN, 0 };
+	fds[3] = (struct pollfd){ t->path.udp.fd6, POLLIN, 0 };
+	if (!nb_time_is_never(deadline)) {
+		int64_t left = nb_time_diff(deadline, os_now());
+
+		left = left < 0 ? 0 : left;
+		ts = (struct timespec){ left / NB_SEC, left % NB_SEC };
+		timeout = &ts;
+	}
+	if (ppoll(fds, 4, timeout, NULL) < 0)
+		for (int i = 0; i < 4; i++)
+			fds[i].revents = 0;
+}
+
+static void *thread_main(void *arg)
+{
+	struct run_shard *t = arg;
+	struct pollfd fds[4];
+
+	while (!atomic_load(&t->stop)) {
+		struct nb_time now;
+
+		wait_for(t, fds, wg_deadline(t->path.wg));
+		if (fds[0].revents)
+			run_unkick(t->command_fd);
+		/* Jumps of the wall clock show in the next handshake, without anybody watching for them. */
+		now = os_now();
+		wg_set_wall(t->path.wg, now, os_wall());
+		/* Always, and first: a packet that was sent after a command must find it done. */
+		filter_take(t);
+		udp_take(t);
+		commands_run(t, now);
+		take_all(t);
+		if (fds[1].revents && t->path.tun >= 0)
+			run_path_tun(&t->path);
+		if (fds[2].revents)
+			run_path_udp(&t->path, false);
+		if (fds[3].revents)
+			run_path_udp(&t->path, true);
+		now = os_now();
+		run_path_flush(&t->path, now);
+		offloads_tell(t);
+		tell_all(t, now);
+		wake_all(t);
+	}
+	/* What was asked for before the end: the last words to a TURN server. */
+	commands_run(t, os_now());
+	return NULL;
+}
+
+int run_shard_start(struct run_shard *t)
+{
+	sigset_t all, old;
+	int err;
+
+	/* Signals are the control loop's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&t->thread, NULL, thread_main, t);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	t->running = !err;
+	return err ? NB_E_NOMEM : 0;
+}
+
+/* --- control's side --- */
+
+static int slots_new(struct run_shard *t)
+{
+	size_t mtu = t->path.mtu;
+
+	t->slot_room = (mtu + 64 > RUN_TUNNEL_DGRAM_MAX ? mtu + 64 : RUN_TUNNEL_DGRAM_MAX) & ~(size_t)7;
+	t->slot_stride = (sizeof(struct slot) + t->slot_room + 63) & ~(size_t)63;
+	t->slots = malloc(SLOTS * t->slot_stride);
+	return t->slots ? 0 : NB_E_NOMEM;
+}
+
+static int device_new(struct run_shard *t, const struct run_tunnel_config *cfg)
+{
+	struct wg_config wc = { .mtu = cfg->mtu, .random = nbc_random, .tai_floor = cfg->tai_floor,
+				.shard = (uint8_t)t->path.shard, .shards = (uint8_t)t->path.shards };
+	int err;
+
+	memcpy(wc.private_key, cfg->private_key, NB_KEY_LEN);
+	err = wg_new(&t->path.wg, &wc, os_now(), os_wall());
+	nb_wipe(&wc, sizeof wc);
+	return err;
+}
+
+int run_shard_new(struct run_shard **out, const struct run_shard_config *cfg)
+{
+	const struct run_tunnel_config *tc = cfg->tunnel;
+	struct run_shard *t = aligned_alloc(_Alignof(struct run_shard), sizeof *t);
+	int err;
+
+	*out = NULL;
+	if (!t)
+		return NB_E_NOMEM;
+	memset(t, 0, sizeof *t);
+	t->shards = 1;
+	t->path.shard = cfg->shard;
+	t->path.shards = cfg->shards;
+	t->path.udp = cfg->udp;
+	t->path.tun = -1;
+	t->path.mtu = tc->mtu;
+	t->path.up = (struct run_path_up){ dgram_up, stream_up, packet_elsewhere, message_elsewhere, t };
+	t->udp_wanted = run_shard_udp_bits(tc->offloads);
+	t->fwmark = tc->fwmark;
+	t->told_fd = cfg->told_fd;
+	t->filter_past = cfg->past;
+	t->command_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	err = t->command_fd < 0 ? NB_E_SYS : slots_new(t);
+	if (!err)
+		err = device_new(t, tc);
+	if (!err && tc->filter)
+		err = filter_begin(t);
+	if (!err)
+		err = run_path_init(&t->path, run_shard_tun_bits(tc->offloads));
+	if (err) {
+		t->path.udp.fd4 = t->path.udp.fd6 = -1;
+		run_shard_free(t);
+		return err;
+	}
+	offloads_tell(t);
+	atomic_store(&t->port, t->path.udp.port);
+	*out = t;
+	return 0;
+}
+
+int run_shard_join(struct run_shard *const shards[], unsigned n)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct run_shard *t = shards[i];
+
+		for (unsigned k = 0; k < n && !err; k++) {
+			t->all[k] = shards[k];
+			if (k != i)
+				err = run_ring_init(&t->inbox[k].packets, PACKET_BYTES);
+			if (k != i && !err)
+				err = run_ring_init(&t->inbox[k].messages, MESSAGE_BYTES);
+		}
+		t->shards = n;
+	}
+	return err;
+}
+
+static bool commands_full(struct run_shard *t, unsigned head)
+{
+	return head - atomic_load_explicit(&t->command_tail, memory_order_acquire) == COMMANDS;
+}
+
+/* A large network map is thousands of commands at once, and none of them may be lost: the control thread
+ * waits a little for the other side to take some. Datagrams are sent again by whoever wants an answer. */
+int run_shard_put(struct run_shard *t, struct run_command *c)
+{
+	unsigned head = atomic_load_explicit(&t->command_head, memory_order_relaxed);
+	/* A message alone does not wake the thread, run_shard_flush() does; only many of them. */
+	bool quiet = c->kind == RUN_CMD_DELIVER && head % DELIVERIES;
+	bool droppable = c->kind == RUN_CMD_SEND || c->kind == RUN_CMD_DELIVER;
+
+	for (unsigned waits = 0; commands_full(t, head); waits++) {
+		if (droppable || waits == COMMAND_WAITS) {
+			run_command_free(c);
+			return NB_E_AGAIN;
+		}
+		usleep(COMMAND_WAIT_US);
+	}
+	atomic_store_explicit(&t->commands[head % COMMANDS], c, memory_order_relaxed);
+	atomic_store_explicit(&t->command_head, head + 1, memory_order_release);
+	if (!quiet)
+		run_kick(t->command_fd);
+	return 0;
+}
+
+void run_shard_flush(struct run_shard *t)
+{
+	run_kick(t->command_fd);
+}
+
+void run_shard_stats(struct run_shard *t, bool allowed)
+{
+	atomic_store(&t->stats_asked, allowed ? 2 : 1);
+	run_kick(t->command_fd);
+}
+
+void run_shard_take_tun(struct run_shard *t, int fd)
+{
+	t->path.tun = fd;
+}
+
+void run_shard_stop(struct run_shard *t)
+{
+	if (!t->running)
+		return;
+	atomic_store(&t->stop, true);
+	run_kick(t->command_fd);
+	pthread_join(t->thread, NULL);
+	t->running = false;
+}
+
+void run_shard_free(struct run_shard *t)
+{
+	struct os_dgram_pair *fresh;
+	struct run_command *c;
+
+	if (!t)
+		return;
+	while ((c = command_take(t)) != NULL)
+		run_command_free(c);
+	fresh = atomic_load(&t->udp_next);
+	if (fresh)
+		os_dgram_close(fresh);
+	free(fresh);
+	filter_end(t);
+	wg_free(t->path.wg);
+	run_path_fini(&t->path);
+	os_close(&t->command_fd);
+	for (unsigned i = 0; i < WG_SHARDS_MAX; i++) {
+		run_ring_fini(&t->inbox[i].packets);
+		run_ring_fini(&t->inbox[i].messages);
+	}
+	if (t->slots)
+		nb_wipe(t->slots, SLOTS * t->slot_stride);
+	free(t->slots);
+	free(t);
+}
+
+uint16_t run_shard_port(const struct run_shard *t)
+{
+	return atomic_load(&t->port);
+}
+
+unsigned run_shard_offloads(const struct run_shard *t)
+{
+	return atomic_load_explicit(&t->offloads, memory_order_relaxed);
+}
+
+const struct run_tunnel_msg *run_shard_next(struct run_shard *t)
+{
+	unsigned tail = atomic_load_explicit(&t->slot_tail, memory_order_relaxed);
+
+	return tail == atomic_load(&t->slot_head) ? NULL : &slot_at(t, tail)->m;
+}
+
+void run_shard_release(struct run_shard *t)
+{
+	struct slot *s = slot_at(t, atomic_load_explicit(&t->slot_tail, memory_order_relaxed));
+
+	nb_wipe(s->m.stats.psk, NB_KEY_LEN);
+	atomic_fetch_add(&t->slot_tail, 1);
+	if (atomic_exchange(&t->wants_room, false))
+		run_kick(t->command_fd);
+}

@@ -18,6 +18,7 @@
 #define V_SET(w) _mm256_set1_epi32((int)(w))
 #define V_LOAD(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
 #define PAIRS 2
+#define KEY_ROW 32
 #include "wg/aead_lanes.h"
 
 #define WIDE_MIN 256		/* bytes from which the wide Poly1305 pays */
@@ -55,14 +56,14 @@ TARGET INLINE void transpose(__m256i x[8])
 	}
 }
 
-TARGET static void flush(struct lanes *l, const uint8_t *key, struct wg_aead_op *base, uint8_t pk[][32],
+TARGET static void flush(struct lanes *l, const uint8_t *key, struct wg_aead_op *base, uint8_t pk[][KEY_ROW],
 			 uint8_t ks[LANES][CHACHA_BLOCK])
 {
 	uint8_t last[CHACHA_BLOCK] __attribute__((aligned(32)));
 	__m256i x[16];
 
 	idle_lanes(l);
-	chacha(x, key, l);
+	chacha(x, key, V_LOAD(l->block), V_LOAD(l->lo), V_LOAD(l->hi));
 	transpose(x);
 	transpose(x + 8);
 	for (unsigned i = 0; i < l->n; i++) {

@@ -1,8 +1,9 @@
 /* aead_avx512.c - the packet cipher for x86-64 with AVX-512 and its 52-bit multiplier.
  * ChaCha20: sixteen blocks at once, one per lane; the lanes are filled with blocks of as many messages
- * as are there, so that short packets use the width, too. Poly1305 in radix 2^44: of eight messages of
- * similar length at once, one per lane; of a single one eight blocks at once (eight accumulators times
- * r^8, at the end times r^8 .. r^1). Chosen by aead.c when the processor can. */
+ * as are there, so that short packets use the width, too. One or two short messages alone are four blocks to a
+ * register instead, which takes half as long. Poly1305 in radix 2^44: of eight messages of
+ * similar length at once from the key to the tag, one per lane; of a single one eight blocks at once (eight
+ * accumulators times r^8, at the end times r^8 .. r^1). Chosen by aead.c when the processor can. */
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -19,6 +20,8 @@
 #define V_SET(w) _mm512_set1_epi32((int)(w))
 #define V_LOAD(p) _mm512_loadu_si512(p)
 #define PAIRS 4
+#define KEY_ROW 64		/* a whole block, of which the first half is the key */
+#define OWN_LANES 1
 #define POLY_MANY 8
 #include "wg/aead_lanes.h"
 
@@ -65,32 +68,283 @@ TARGET INLINE void transpose(__m512i x[16])
 	}
 }
 
-TARGET static void flush(struct lanes *l, const uint8_t *key, struct wg_aead_op *base, uint8_t pk[][32],
-			 uint8_t ks[LANES][CHACHA_BLOCK])
+/* What each lane computes, and the 64 bytes its key stream goes onto. */
+struct lanes {
+	__m512i block, lo, hi;
+	uint8_t *at[LANES];
+	unsigned n;
+	/* Blocks that are the short ends of messages wait here until their key stream is there. */
+	unsigned nends;
+	struct {
+		uint8_t *to;
+		size_t n;
+	} end[LANES];
+	uint8_t room[LANES][CHACHA_BLOCK] __attribute__((aligned(64)));
+};
+
+TARGET INLINE __mmask64 first_bytes(size_t n)
+{
+	return ~(__mmask64)0 >> (CHACHA_BLOCK - n);
+}
+
+/* Key stream onto a block. */
+TARGET INLINE void onto(uint8_t *p, __m512i x)
+{
+	_mm512_storeu_si512(p, _mm512_xor_si512(x, _mm512_loadu_si512(p)));
+}
+
+/* Compute the lanes collected, and empty them. */
+TARGET static void flush(struct lanes *l, const uint8_t *key)
 {
 	__m512i x[16];
 
-	idle_lanes(l);
-	chacha(x, key, l);
+	/* Idle lanes compute something that nobody sees. */
+	for (unsigned i = l->n; i < LANES; i++)
+		l->at[i] = l->room[i];
+	chacha(x, key, l->block, l->lo, l->hi);
 	transpose(x);
-	for (unsigned i = 0; i < l->n; i++) {
-		size_t n;
-		uint8_t *p;
-		__mmask64 mask;
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++)
+		onto(l->at[i], x[i]);
+	for (unsigned i = 0; i < l->nends; i++) {
+		__mmask64 mask = first_bytes(l->end[i].n);
 
-		if (!l->block[i]) {
-			_mm256_storeu_si256((__m256i *)(void *)pk[l->op[i] - base], _mm512_castsi512_si256(x[i]));
-			continue;
-		}
-		if (ks) {
-			_mm512_storeu_si512(ks[i], x[i]);
-			continue;
-		}
-		p = block_at(l->op[i], l->block[i], &n);
-		mask = ~(__mmask64)0 >> (CHACHA_BLOCK - n);
-		_mm512_mask_storeu_epi8(p, mask, _mm512_xor_si512(x[i], _mm512_maskz_loadu_epi8(mask, p)));
+		_mm512_mask_storeu_epi8(l->end[i].to, mask, _mm512_load_si512(l->room[i]));
 	}
-	l->n = 0;
+	l->n = l->nends = 0;
+}
+
+/* The next n lanes take the blocks of a message from number first on. */
+TARGET INLINE void lanes_take(struct lanes *l, const struct wg_aead_op *op, uint32_t first, unsigned n)
+{
+	const __m512i count = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+	__mmask16 mask = (__mmask16)(((1u << n) - 1) << l->n);
+
+	l->block = _mm512_mask_add_epi32(l->block, mask, count, _mm512_set1_epi32((int)(first - l->n)));
+	l->lo = _mm512_mask_mov_epi32(l->lo, mask, _mm512_set1_epi32((int)(uint32_t)op->counter));
+	l->hi = _mm512_mask_mov_epi32(l->hi, mask, _mm512_set1_epi32((int)(uint32_t)(op->counter >> 32)));
+	l->n += n;
+}
+
+/* The next lane computes a message's Poly1305 key. */
+TARGET INLINE void take_key(struct lanes *l, const struct wg_aead_op *op, uint8_t pk[KEY_ROW])
+{
+	_mm512_storeu_si512(pk, _mm512_setzero_si512());
+	l->at[l->n] = pk;
+	lanes_take(l, op, 0, 1);
+}
+
+/* The next n lanes take whole blocks from p on. */
+TARGET INLINE void take_blocks(struct lanes *l, const struct wg_aead_op *op, uint8_t *p, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		l->at[l->n + i] = p + i * CHACHA_BLOCK;
+	lanes_take(l, op, (uint32_t)((size_t)(p - op->p) / CHACHA_BLOCK) + 1, n);
+}
+
+/* The next lane takes the last n bytes, less than a block. */
+TARGET INLINE void take_end(struct lanes *l, const struct wg_aead_op *op, uint8_t *p, size_t n)
+{
+	unsigned i = l->nends++;
+
+	_mm512_store_si512(l->room[i], _mm512_maskz_loadu_epi8(first_bytes(n), p));
+	l->end[i].to = p;
+	l->end[i].n = n;
+	l->at[l->n] = l->room[i];
+	lanes_take(l, op, data_blocks(op), 1);
+}
+
+TARGET INLINE void take_data(struct lanes *l, const struct wg_aead_op *op, const uint8_t *key)
+{
+	uint8_t *p = op->p;
+	size_t blocks = op->n / CHACHA_BLOCK, rest = op->n % CHACHA_BLOCK;
+
+	while (blocks) {
+		unsigned n = LANES - l->n < blocks ? LANES - l->n : (unsigned)blocks;
+
+		take_blocks(l, op, p, n);
+		p += n * CHACHA_BLOCK;
+		blocks -= n;
+		if (l->n == LANES)
+			flush(l, key);
+	}
+	if (!rest)
+		return;
+	take_end(l, op, p, rest);
+	if (l->n == LANES)
+		flush(l, key);
+}
+
+TARGET INLINE void lanes_init(struct lanes *l)
+{
+	l->block = l->lo = l->hi = _mm512_setzero_si512();
+	l->n = l->nends = 0;
+}
+
+TARGET INLINE void lanes_end(struct lanes *l, const uint8_t *key)
+{
+	if (l->n)
+		flush(l, key);
+	nb_wipe(l->room, sizeof l->room);
+}
+
+TARGET static void crypt_all(struct wg_aead_op *ops, size_t n, uint32_t first, uint8_t pk[][KEY_ROW])
+{
+	struct lanes l;
+
+	lanes_init(&l);
+	for (size_t i = 0; i < n; i++) {
+		if (!first) {
+			take_key(&l, &ops[i], pk[i]);
+			if (l.n == LANES)
+				flush(&l, ops[0].key);
+		} else if (!ops[i].ok) {
+			continue;
+		}
+		take_data(&l, &ops[i], ops[0].key);
+	}
+	lanes_end(&l, ops[0].key);
+}
+
+TARGET static void keys_all(struct wg_aead_op *ops, size_t n, uint8_t pk[][KEY_ROW])
+{
+	struct lanes l;
+
+	lanes_init(&l);
+	for (size_t i = 0; i < n; i++) {
+		take_key(&l, &ops[i], pk[i]);
+		if (l.n == LANES)
+			flush(&l, ops[0].key);
+	}
+	lanes_end(&l, ops[0].key);
+}
+
+/* --- ChaCha20 of a few blocks --- */
+
+/* Four blocks: of each a row in a 128-bit part of a, b, c and d. */
+struct rows {
+	__m512i a, b, c, d;
+};
+
+#define ROWS_STEP(f, s, t, u) \
+	s = V_ADD(s, t); \
+	u = f(V_XOR(u, s))
+
+TARGET INLINE void rows_quarter(struct rows *r)
+{
+	ROWS_STEP(V_ROL16, r->a, r->b, r->d);
+	ROWS_STEP(V_ROL12, r->c, r->d, r->b);
+	ROWS_STEP(V_ROL8, r->a, r->b, r->d);
+	ROWS_STEP(V_ROL7, r->c, r->d, r->b);
+}
+
+TARGET INLINE void rows_turn(struct rows *r, bool back)
+{
+	r->b = back ? _mm512_shuffle_epi32(r->b, 0x93) : _mm512_shuffle_epi32(r->b, 0x39);
+	r->c = _mm512_shuffle_epi32(r->c, 0x4e);
+	r->d = back ? _mm512_shuffle_epi32(r->d, 0x39) : _mm512_shuffle_epi32(r->d, 0x93);
+}
+
+TARGET INLINE void rows_double_round(struct rows *r)
+{
+	rows_quarter(r);
+	rows_turn(r, false);
+	rows_quarter(r);
+	rows_turn(r, true);
+}
+
+TARGET INLINE void rows_init(struct rows *r, const uint8_t *key, const uint8_t *last)
+{
+	r->a = _mm512_broadcast_i32x4(_mm_set_epi32(0x6b206574, 0x79622d32, 0x3320646e, 0x61707865));
+	r->b = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)key));
+	r->c = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(key + 16)));
+	r->d = _mm512_loadu_si512(last);
+}
+
+TARGET INLINE void rows_store(const struct rows *r, const struct rows *first, uint8_t ks[][CHACHA_BLOCK])
+{
+	__m512i a = V_ADD(r->a, first->a), b = V_ADD(r->b, first->b);
+	__m512i c = V_ADD(r->c, first->c), d = V_ADD(r->d, first->d);
+	__m512i ab0 = _mm512_shuffle_i32x4(a, b, 0x44), ab1 = _mm512_shuffle_i32x4(a, b, 0xee);
+	__m512i cd0 = _mm512_shuffle_i32x4(c, d, 0x44), cd1 = _mm512_shuffle_i32x4(c, d, 0xee);
+
+	_mm512_storeu_si512(ks[0], _mm512_shuffle_i32x4(ab0, cd0, 0x88));
+	_mm512_storeu_si512(ks[1], _mm512_shuffle_i32x4(ab0, cd0, 0xdd));
+	_mm512_storeu_si512(ks[2], _mm512_shuffle_i32x4(ab1, cd1, 0x88));
+	_mm512_storeu_si512(ks[3], _mm512_shuffle_i32x4(ab1, cd1, 0xdd));
+}
+
+#define FEW 8
+
+/* The key stream of all blocks of a few short messages, number 0 included, one message behind the other. False: there
+ * are too many. */
+TARGET static bool stream_few(const struct wg_aead_op *ops, size_t n, uint8_t ks[FEW][CHACHA_BLOCK])
+{
+	uint8_t last[FEW][16] __attribute__((aligned(64))) = { { 0 } };
+	struct rows r[2], first[2];
+	size_t blocks = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (blocks == FEW || ops[i].n > (FEW - 1 - blocks) * CHACHA_BLOCK)
+			return false;
+		for (uint32_t b = 0; b <= data_blocks(&ops[i]); b++, blocks++) {
+			nb_put_le32(last[blocks], b);
+			nb_put_le64(last[blocks] + 8, ops[i].counter);
+		}
+	}
+	rows_init(&first[0], ops[0].key, last[0]);
+	rows_init(&first[1], ops[0].key, last[4]);
+	r[0] = first[0];
+	r[1] = first[1];
+	if (blocks <= 4) {
+		for (int i = 0; i < 10; i++)
+			rows_double_round(&r[0]);
+	} else {
+		for (int i = 0; i < 10; i++) {
+			rows_double_round(&r[0]);
+			rows_double_round(&r[1]);
+		}
+		rows_store(&r[1], &first[1], ks + 4);
+	}
+	rows_store(&r[0], &first[0], ks);
+	return true;
+}
+
+/* Key stream onto a message. */
+TARGET static void onto_message(const struct wg_aead_op *op, uint8_t ks[][CHACHA_BLOCK])
+{
+	for (size_t at = 0; at < op->n; at += CHACHA_BLOCK, ks++) {
+		__mmask64 mask = first_bytes(op->n - at < CHACHA_BLOCK ? op->n - at : CHACHA_BLOCK);
+		__m512i x = _mm512_maskz_loadu_epi8(mask, op->p + at);
+
+		_mm512_mask_storeu_epi8(op->p + at, mask, _mm512_xor_si512(x, _mm512_load_si512(ks[0])));
+	}
+}
+
+static bool few(struct wg_aead_op *ops, size_t n, bool opening)
+{
+	uint8_t room[FEW][CHACHA_BLOCK] __attribute__((aligned(64))), tag[WG_TAG], (*ks)[CHACHA_BLOCK] = room;
+
+	/* From three on the lanes are faster. */
+	if (n > 2 || !stream_few(ops, n, room))
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		struct wg_aead_op *op = &ops[i];
+
+		if (!opening)
+			onto_message(op, ks + 1);
+		poly(tag, ks[0], op->p, op->n);
+		if (!opening)
+			memcpy(op->p + op->n, tag, WG_TAG);
+		else
+			op->ok = same_tag(tag, op->p + op->n);
+		if (opening && op->ok)
+			onto_message(op, ks + 1);
+		ks += data_blocks(op) + 1;
+	}
+	nb_wipe(room, sizeof room);
+	nb_wipe(tag, sizeof tag);
+	return true;
 }
 
 /* --- Poly1305 --- */
@@ -263,70 +517,170 @@ TARGET INLINE void transpose8(__m512i x[8])
 	}
 }
 
-/* The first n bytes (a multiple of 64, not 0) of eight messages into their p->h: one message per lane, two blocks of
- * each between carries. */
-TARGET static void poly_eight(struct wg_poly p[8], const struct wg_aead_op *ops, size_t n)
-{
-	uint64_t out[3][8] __attribute__((aligned(64)));
-	struct wide h = { 0 };
+/* Eight messages side by side, one per lane. */
+struct eight {
+	struct wide h;
 	struct power r1, r2;
+	__m512i pad0, pad1;
+};
 
-#define ROW(k) _mm512_set_epi64((long long)p[7].r[k], (long long)p[6].r[k], (long long)p[5].r[k], (long long)p[4].r[k], \
-				(long long)p[3].r[k], (long long)p[2].r[k], (long long)p[1].r[k], (long long)p[0].r[k])
-	r1 = spread(ROW(0), ROW(1), ROW(2));
-#undef ROW
-	{
-		struct wide square = times((struct wide){ r1.r0, r1.r1, r1.r2 }, &r1);
+/* The clamp of RFC 8439 2.5, spread over the limbs; the order of the keys is that of the lanes. */
+TARGET INLINE void eight_init(struct eight *e, uint8_t pk[][KEY_ROW], size_t n)
+{
+	const __m512i m44 = _mm512_set1_epi64((long long)M44);
+	__m512i x[8], t0, t1;
+	struct wide square;
 
-		r2 = spread(square.h0, square.h1, square.h2);
-	}
+#pragma GCC unroll 8
+	for (size_t i = 0; i < 8; i++)
+		x[i] = _mm512_loadu_si512(pk[i < n ? i : 0]);
+	transpose8(x);
+	t0 = _mm512_and_si512(x[0], _mm512_set1_epi64(0x0ffffffc0fffffffLL));
+	t1 = _mm512_and_si512(x[1], _mm512_set1_epi64(0x0ffffffc0ffffffcLL));
+	e->pad0 = x[2];
+	e->pad1 = x[3];
+	e->r1 = spread(_mm512_and_si512(t0, m44),
+		       _mm512_and_si512(_mm512_or_si512(_mm512_srli_epi64(t0, 44), _mm512_slli_epi64(t1, 20)), m44),
+		       _mm512_srli_epi64(t1, 24));
+	square = times((struct wide){ e->r1.r0, e->r1.r1, e->r1.r2 }, &e->r1);
+	e->r2 = spread(square.h0, square.h1, square.h2);
+	e->h = (struct wide){ _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512() };
+}
+
+/* Two blocks of each message between carries: x has their halves. */
+TARGET INLINE struct wide eight_two(struct wide h, const __m512i x[4], const struct power *r1, const struct power *r2)
+{
+	struct sums s = { 0 };
+
+	add_product(&s, split(x[2], x[3]), r1);
+	add_product(&s, add(h, split(x[0], x[1])), r2);
+	return carry(s);
+}
+
+/* The first n bytes of each, a multiple of 64. */
+TARGET INLINE void eight_blocks(struct eight *e, const struct wg_aead_op *ops, size_t count, size_t n)
+{
+	const struct power r1 = e->r1, r2 = e->r2;
+	struct wide h = e->h;
+	const uint8_t *p[8];
+
+	for (size_t i = 0; i < 8; i++)
+		p[i] = ops[i < count ? i : 0].p;
 	for (size_t at = 0; at < n; at += CHACHA_BLOCK) {
 		__m512i x[8];
 
 #pragma GCC unroll 8
 		for (int i = 0; i < 8; i++)
-			x[i] = _mm512_loadu_si512(ops[i].p + at);
+			x[i] = _mm512_loadu_si512(p[i] + at);
 		transpose8(x);
-#pragma GCC unroll 2
-		for (int i = 0; i < 8; i += 4) {
-			struct sums s = { 0 };
-
-			add_product(&s, split(x[i + 2], x[i + 3]), &r1);
-			add_product(&s, add(h, split(x[i], x[i + 1])), &r2);
-			h = carry(s);
-		}
+		h = eight_two(h, x, &r1, &r2);
+		h = eight_two(h, x + 4, &r1, &r2);
 	}
-	_mm512_store_si512(out[0], h.h0);
-	_mm512_store_si512(out[1], h.h1);
-	_mm512_store_si512(out[2], h.h2);
-	for (int i = 0; i < 8; i++)
-		for (int k = 0; k < 3; k++)
-			p[i].h[k] = out[k][i];
+	e->h = h;
 }
 
-/* A lane that waits for longer messages is lost, so the shortest has to be half as long as the longest. */
-static bool poly_many(uint8_t tags[][WG_TAG], uint8_t pk[][32], const struct wg_aead_op *ops)
+/* Blocks that the Poly1305 input of a message has: the lengths are one (RFC 8439, 2.8). */
+static inline size_t poly_blocks(const struct wg_aead_op *op)
+{
+	return (op->n + 15) / 16 + 1;
+}
+
+/* 64 bytes of that input, from a multiple of 64 on. */
+TARGET INLINE __m512i poly_input(const struct wg_aead_op *op, size_t at)
+{
+	size_t lengths = (poly_blocks(op) - 1) * 2 + 1 - at / 8;
+	__m512i x = _mm512_setzero_si512();
+
+	if (at < op->n)
+		x = _mm512_maskz_loadu_epi8(first_bytes(op->n - at < 64 ? op->n - at : 64), op->p + at);
+	return _mm512_mask_set1_epi64(x, (__mmask8)(lengths < 8 ? 1u << lengths : 0), (long long)op->n);
+}
+
+/* The rest of each from a multiple of 64 on, with the lengths: lanes whose message has ended stay as they are. */
+TARGET INLINE void eight_ends(struct eight *e, const struct wg_aead_op *ops, size_t count, size_t at)
+{
+	size_t left[8], most = 0;
+
+	for (size_t i = 0; i < 8; i++) {
+		left[i] = poly_blocks(&ops[i < count ? i : 0]) - at / 16;
+		most = left[i] > most ? left[i] : most;
+	}
+	for (size_t done = 0; done < most; at += CHACHA_BLOCK) {
+		__m512i x[8];
+
+#pragma GCC unroll 8
+		for (size_t i = 0; i < 8; i++)
+			x[i] = poly_input(&ops[i < count ? i : 0], at);
+		transpose8(x);
+		for (int b = 0; b < 8 && done < most; b += 2, done++) {
+			struct wide h = times(add(e->h, split(x[b], x[b + 1])), &e->r1);
+			__mmask8 mask = 0;
+
+#pragma GCC unroll 8
+			for (int i = 0; i < 8; i++)
+				mask |= (__mmask8)((left[i] > done) << i);
+			e->h.h0 = _mm512_mask_mov_epi64(e->h.h0, mask, h.h0);
+			e->h.h1 = _mm512_mask_mov_epi64(e->h.h1, mask, h.h1);
+			e->h.h2 = _mm512_mask_mov_epi64(e->h.h2, mask, h.h2);
+		}
+	}
+}
+
+/* h modulo 2^130 - 5, plus the pad. */
+TARGET INLINE void eight_tags(const struct eight *e, uint8_t tags[][WG_TAG], size_t n)
+{
+	const __m512i m44 = _mm512_set1_epi64((long long)M44), m42 = _mm512_set1_epi64((long long)M42);
+	__m512i h0 = e->h.h0, h1 = e->h.h1, h2 = e->h.h2, g0, g1, g2, lo, hi, out[2];
+	__mmask8 reached;
+
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+		__m512i c;
+
+		h2 = _mm512_add_epi64(h2, _mm512_srli_epi64(h1, 44));
+		h1 = _mm512_and_si512(h1, m44);
+		c = _mm512_srli_epi64(h2, 42);
+		h2 = _mm512_and_si512(h2, m42);
+		h0 = _mm512_add_epi64(h0, _mm512_add_epi64(c, _mm512_slli_epi64(c, 2)));
+		h1 = _mm512_add_epi64(h1, _mm512_srli_epi64(h0, 44));
+		h0 = _mm512_and_si512(h0, m44);
+	}
+	/* h + 5 has bit 130 when h is not below 2^130 - 5: then it is the remainder, but for that bit. */
+	g0 = _mm512_add_epi64(h0, _mm512_set1_epi64(5));
+	g1 = _mm512_add_epi64(h1, _mm512_srli_epi64(g0, 44));
+	g2 = _mm512_add_epi64(h2, _mm512_srli_epi64(g1, 44));
+	reached = _mm512_cmpgt_epu64_mask(g2, m42);
+	h0 = _mm512_mask_and_epi64(h0, reached, g0, m44);
+	h1 = _mm512_mask_and_epi64(h1, reached, g1, m44);
+	h2 = _mm512_mask_and_epi64(h2, reached, g2, m42);
+	lo = _mm512_add_epi64(_mm512_or_si512(h0, _mm512_slli_epi64(h1, 44)), e->pad0);
+	hi = _mm512_add_epi64(_mm512_or_si512(_mm512_srli_epi64(h1, 20), _mm512_slli_epi64(h2, 24)), e->pad1);
+	hi = _mm512_mask_add_epi64(hi, _mm512_cmplt_epu64_mask(lo, e->pad0), hi, _mm512_set1_epi64(1));
+	out[0] = _mm512_unpacklo_epi64(lo, hi);
+	out[1] = _mm512_unpackhi_epi64(lo, hi);
+	for (size_t i = 0; i < n; i++)
+		memcpy(tags[i], (const uint8_t *)&out[i % 2] + i / 2 * WG_TAG, WG_TAG);
+}
+
+/* All eight lanes cost as much as three or four long messages alone, or two short ones; and a lane that waits for longer
+ * messages is lost, so they must be about as long as each other. */
+TARGET static bool poly_many(uint8_t tags[][WG_TAG], uint8_t pk[][KEY_ROW], const struct wg_aead_op *ops, size_t n)
 {
 	size_t shortest = ops[0].n, longest = ops[0].n, common;
-	struct wg_poly p[8];
+	struct eight e;
 
-	for (int i = 1; i < 8; i++) {
+	for (size_t i = 1; i < n; i++) {
 		shortest = ops[i].n < shortest ? ops[i].n : shortest;
 		longest = ops[i].n > longest ? ops[i].n : longest;
 	}
 	common = shortest & ~(size_t)63;
-	if (!common || longest > 2 * common)
+	if (n < (longest < WIDE_MIN ? 2 : 4) || longest > 2 * common + CHACHA_BLOCK)
 		return false;
-	for (int i = 0; i < 8; i++)
-		wg_poly_init(&p[i], pk[i]);
-	poly_eight(p, ops, common);
-	for (int i = 0; i < 8; i++) {
-		size_t whole = ops[i].n & ~(size_t)15;
-
-		wg_poly_blocks(&p[i], ops[i].p + common, whole - common);
-		wg_poly_finish(&p[i], ops[i].p + whole, ops[i].n - whole, ops[i].n, tags[i]);
-	}
-	nb_wipe(p, sizeof p);
+	eight_init(&e, pk, n);
+	eight_blocks(&e, ops, n, common);
+	eight_ends(&e, ops, n, common);
+	eight_tags(&e, tags, n);
+	nb_wipe(&e, sizeof e);
 	return true;
 }
 

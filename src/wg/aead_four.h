@@ -5,14 +5,14 @@
 
 #include "wg/aead_lanes.h"
 
-TARGET static void flush(struct lanes *l, const uint8_t *key, struct wg_aead_op *base, uint8_t pk[][32],
+TARGET static void flush(struct lanes *l, const uint8_t *key, struct wg_aead_op *base, uint8_t pk[][KEY_ROW],
 			 uint8_t ks[LANES][CHACHA_BLOCK])
 {
 	uint8_t last[CHACHA_BLOCK];
 	VEC x[16];
 
 	idle_lanes(l);
-	chacha(x, key, l);
+	chacha(x, key, V_LOAD(l->block), V_LOAD(l->lo), V_LOAD(l->hi));
 #pragma GCC unroll 4
 	for (int q = 0; q < 16; q += 4)
 		transpose(x + q);

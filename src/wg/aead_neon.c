@@ -18,6 +18,7 @@
 #define V_LOAD(p) vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)(p)))
 #define V_STORE(p, v) vst1q_u8((uint8_t *)(p), vreinterpretq_u8_u32(v))
 #define PAIRS 4
+#define KEY_ROW 32
 #include "wg/aead_lanes.h"
 
 /* Four rows of words become four quarter blocks. */

@@ -18,6 +18,7 @@
 #define V_LOAD(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define V_STORE(p, v) _mm_storeu_si128((__m128i *)(void *)(p), v)
 #define PAIRS 2
+#define KEY_ROW 32
 #include "wg/aead_lanes.h"
 
 bool wg_ssse3_usable(void)

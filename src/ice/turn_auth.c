@@ -1,5 +1,5 @@
 /* turn_auth.c - long-term credentials of the TURN server: nonces that carry their own age, static and
- * time-limited users, and a limit on 401 answers so that forged sources get little out of us.
+ * time-limited users, and limits on unauthenticated answers so that forged sources get little out of us.
  * Tests: tests/unit/ice_turn_server_test.c */
 #include <limits.h>
 
@@ -95,21 +95,23 @@ int turn_user_key(const struct turn_server *s, uint8_t key[STUN_KEY_LEN], struct
 	return secret_key(s, key, user);
 }
 
-bool turn_challenge_allowed(struct turn_server *s, const struct nb_addr *client, struct nb_time now)
+/* One bucket for an IPv4 /24 or an IPv6 /64: who forges sources can vary the rest freely. */
+static struct turn_source *source_of(struct turn_server *s, const struct turn_flow *f)
 {
-	uint32_t rate = s->cfg.challenges_per_s, most = rate * 4 * 1000;
-	int64_t ms = now.ns / NB_MS, earned;
-	struct turn_source *src;
-	struct nb_addr net = *client;
+	struct nb_addr net = f->client.addr;
 
-	/* One bucket for an IPv4 /24 or an IPv6 /64: who forges sources can vary the rest freely. */
 	memset(net.ip + (net.family == 4 ? 3 : 8), 0, net.family == 4 ? 13 : 8);
-	src = &s->sources[nb_siphash(s->seed, nb_bytes(net.ip, 16)) % TURN_SOURCES];
-	earned = src->ms ? (ms - src->ms) * rate : most;
-	src->ms = ms;
-	src->tokens = earned >= (int64_t)most - src->tokens ? most : src->tokens + (uint32_t)earned;
-	if (src->tokens < 1000)
-		return false;
-	src->tokens -= 1000;
-	return true;
+	return &s->sources[nb_siphash(s->seed, nb_bytes(net.ip, 16)) % TURN_SOURCES];
+}
+
+bool turn_challenge_allowed(struct turn_server *s, const struct turn_flow *f, struct nb_time now)
+{
+	/* A long realm makes a long answer: it counts more than once. */
+	return f->conn || nb_bucket_take(&source_of(s, f)->challenges, &s->challenge_rate,
+					 1 + strlen(s->realm) / TURN_CHALLENGE_UNIT, now);
+}
+
+bool turn_answer_allowed(struct turn_server *s, const struct turn_flow *f, struct nb_time now)
+{
+	return f->conn || nb_bucket_take(&source_of(s, f)->answers, &s->answer_rate, 1, now);
 }

@@ -17,7 +17,8 @@
 #define TURN_RESERVE_LIFE (30 * NB_SEC)
 #define TURN_RESERVES_MAX 64
 #define TURN_GONE_MAX 256
-#define TURN_SOURCES 4096		/* buckets of the 401 limiter */
+#define TURN_SOURCES 4096		/* buckets of the limits on unauthenticated answers */
+#define TURN_CHALLENGE_UNIT 64		/* bytes of realm that make a 401 count once more */
 
 /* An index over an array of entries: open addressing, rebuilt whenever the array changes. */
 struct turn_index {
@@ -44,9 +45,10 @@ struct turn_relay {
 	uint8_t family;		/* 0: not in use */
 };
 
-/* Allocations of one user name from one client address. */
+/* Allocations of one user name from one client address, and what they may still send. */
 struct turn_quota {
 	size_t count;
+	struct nb_bucket up, down;
 	size_t key_len;
 	uint8_t key[];
 };
@@ -84,9 +86,9 @@ struct turn_gone {
 	bool used;
 };
 
+/* What one network may still get out of us before it has shown that it can receive. */
 struct turn_source {
-	uint32_t tokens;	/* thousandths of an answer */
-	int64_t ms;		/* when they were counted */
+	struct nb_bucket challenges, answers;
 };
 
 struct turn_server {
@@ -113,8 +115,10 @@ struct turn_server {
 	struct turn_reserve reserves[TURN_RESERVES_MAX];
 	struct turn_gone gone[TURN_GONE_MAX];
 	size_t gone_at;
+	struct nb_rate challenge_rate, answer_rate;	/* answers, not bytes, a second */
 	struct turn_source sources[TURN_SOURCES];
 	struct turn_stun stun;
+	struct nb_bucket total;
 	struct turn_server_stats stats;
 };
 
@@ -164,8 +168,10 @@ bool turn_nonce_check(const struct turn_server *s, struct nb_bytes nonce, const 
 /* The long-term key of a user name. Returns 0, NB_E_NOTFOUND or NB_E_TIMEOUT (expired). */
 int turn_user_key(const struct turn_server *s, uint8_t key[STUN_KEY_LEN], struct nb_bytes user,
 		  struct nb_wall wall);
-/* May this source get another unauthenticated error answer now? */
-bool turn_challenge_allowed(struct turn_server *s, const struct nb_addr *client, struct nb_time now);
+/* May this source get another 401, or another answer that goes elsewhere? Who came over a connection always may. */
+bool turn_challenge_allowed(struct turn_server *s, const struct turn_flow *f, struct nb_time now);
+/* May it get another unauthenticated answer that is longer than its request? */
+bool turn_answer_allowed(struct turn_server *s, const struct turn_flow *f, struct nb_time now);
 
 /* turn_discover.c: what RFC 5780 adds to a Binding request. */
 struct turn_discovery {

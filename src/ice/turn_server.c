@@ -23,6 +23,7 @@ struct req {
 	struct nb_bytes user;
 	uint8_t key[STUN_KEY_LEN];
 	bool keyed;			/* authenticated: answers are signed */
+	bool rationed;			/* the answer was allowed already */
 	uint8_t mem[ANSWER_MAX];
 	struct nb_buf b;
 	struct stun_enc e;
@@ -85,9 +86,14 @@ static void set_defaults(struct turn_server *s)
 	c->users = NULL;
 	c->own = NULL;
 	c->allow = NULL;
+	if (!c->total)
+		c->total = &s->total;
 	c->max_allocations = c->max_allocations ? c->max_allocations : 10000;
 	c->max_per_user = c->max_per_user ? c->max_per_user : 64;
 	c->challenges_per_s = or_default(c->challenges_per_s, 50);
+	c->answers_per_s = or_default(c->answers_per_s, 1000);
+	s->challenge_rate = (struct nb_rate){ c->challenges_per_s, 4 * NB_SEC };
+	s->answer_rate = (struct nb_rate){ c->answers_per_s, 2 * NB_SEC };
 	c->lifetime_s = or_default(c->lifetime_s, 600);
 	c->max_lifetime_s = or_default(c->max_lifetime_s, 3600);
 	c->nonce_s = or_default(c->nonce_s, 1800);
@@ -180,6 +186,11 @@ static void finish(struct req *q)
 		stun_put_integrity(&q->e, nb_bytes(q->key, sizeof q->key));
 	if (stun_find_anywhere(&q->m, STUN_A_FINGERPRINT, &fp) == 0 || q->m.method == STUN_BINDING)
 		stun_put_fingerprint(&q->e);
+	/* To whom a request says it came from goes no more than it sent, or only so much. */
+	if (!q->keyed && !q->rationed && q->b.n > q->m.raw.n && !turn_answer_allowed(q->s, q->flow, q->now)) {
+		q->s->stats.answers_held++;
+		return;
+	}
 	if (stun_end(&q->e) == 0)
 		q->s->ops->reply(q->s->ctx, q->flow, nb_buf_view(&q->b), none, none);
 }
@@ -214,11 +225,12 @@ static void challenge(struct req *q, unsigned code)
 {
 	char nonce[TURN_NONCE_LEN + 1];
 
-	if (!turn_challenge_allowed(q->s, &q->flow->client.addr, q->now)) {
+	if (!turn_challenge_allowed(q->s, q->flow, q->now)) {
 		q->s->stats.challenges_held++;
 		return;
 	}
 	q->s->stats.challenges++;
+	q->rationed = true;
 	begin(q, STUN_ERROR);
 	stun_put_error(&q->e, code, "");
 	if (code != 400) {
@@ -280,7 +292,7 @@ static void refuse_discovery(struct req *q, unsigned code)
  * request, and only so many go to one source network. */
 static bool may_move(struct req *q)
 {
-	if (q->b.n + STUN_FINGERPRINT_LEN <= q->m.raw.n && turn_challenge_allowed(q->s, &q->flow->client.addr, q->now)) {
+	if (q->b.n + STUN_FINGERPRINT_LEN <= q->m.raw.n && turn_challenge_allowed(q->s, q->flow, q->now)) {
 		q->s->stats.discoveries++;
 		return true;
 	}
@@ -703,6 +715,25 @@ static void channel_bind(struct req *q)
 
 /* ---- Data ---- */
 
+/* May n more bytes pass? What is over a limit is dropped, as a narrow line would. */
+static bool within_rates(struct turn_server *s, struct nb_bucket *user, size_t n, bool counted, struct nb_time now)
+{
+	const struct turn_server_config *c = &s->cfg;
+
+	if (!nb_bucket_take(user, &c->user_rate, n, now)) {
+		s->stats.over_user_rate++;
+		return false;
+	}
+	if (counted || nb_bucket_take(c->total, &c->total_rate, n, now))
+		return true;
+	nb_bucket_give(user, &c->user_rate, n);
+	s->stats.over_total_rate++;
+	return false;
+}
+
+static void peer_input(struct turn_server *s, struct turn_relay *r, const struct nb_endpoint *peer,
+		       struct nb_bytes data, bool counted, struct nb_time now);
+
 static void relay_out(struct turn_server *s, struct turn_alloc *a, const struct nb_endpoint *peer,
 		      struct nb_bytes data, struct nb_time now)
 {
@@ -714,6 +745,8 @@ static void relay_out(struct turn_server *s, struct turn_alloc *a, const struct 
 		s->stats.no_permission++;
 		return;
 	}
+	if (!within_rates(s, &a->quota->up, data.n, false, now))
+		return;
 	s->stats.to_peers++;
 	s->stats.to_peers_bytes += data.n;
 	if (!p->own) {
@@ -725,7 +758,7 @@ static void relay_out(struct turn_server *s, struct turn_alloc *a, const struct 
 	other = turn_relay_at(s, peer->addr.family, peer->port);
 	from = relayed(s, r);
 	if (other)
-		turn_server_peer_input(s, other, &from, data, now);
+		peer_input(s, other, &from, data, true, now);
 }
 
 static void send_indication(struct req *q)
@@ -792,8 +825,9 @@ static void data_indication(struct turn_server *s, const struct turn_flow *flow,
 	s->ops->reply(s->ctx, flow, nb_buf_view(&b), data, nb_bytes(zero, pad));
 }
 
-void turn_server_peer_input(struct turn_server *s, struct turn_relay *r, const struct nb_endpoint *peer,
-			    struct nb_bytes data, struct nb_time now)
+/* counted: the total limit has seen it already. */
+static void peer_input(struct turn_server *s, struct turn_relay *r, const struct nb_endpoint *peer,
+		       struct nb_bytes data, bool counted, struct nb_time now)
 {
 	struct turn_alloc *a = r->alloc;
 	const struct turn_perm *p = turn_perm_find(s, a, &peer->addr);
@@ -805,6 +839,8 @@ void turn_server_peer_input(struct turn_server *s, struct turn_relay *r, const s
 		s->stats.no_permission++;
 		return;
 	}
+	if (!within_rates(s, &a->quota->down, data.n, counted, now))
+		return;
 	s->stats.to_clients++;
 	s->stats.to_clients_bytes += data.n;
 	c = turn_chan_by_peer(s, a, peer);
@@ -815,6 +851,12 @@ void turn_server_peer_input(struct turn_server *s, struct turn_relay *r, const s
 	turn_channel_header(head, c->number, (uint16_t)data.n);
 	s->ops->reply(s->ctx, &a->flow, nb_bytes(head, sizeof head), data,
 		      nb_bytes(zero, a->flow.conn ? -data.n & 3 : 0));
+}
+
+void turn_server_peer_input(struct turn_server *s, struct turn_relay *r, const struct nb_endpoint *peer,
+			    struct nb_bytes data, struct nb_time now)
+{
+	peer_input(s, r, peer, data, false, now);
 }
 
 /* ---- Entrance ---- */
@@ -876,7 +918,7 @@ void turn_server_input(struct turn_server *s, const struct turn_flow *flow, stru
 	q.now = now;
 	q.wall = wall;
 	q.user = nb_bytes(NULL, 0);
-	q.keyed = false;
+	q.keyed = q.rationed = false;
 	q.alloc = q.m.method == STUN_BINDING ? NULL : turn_alloc_recent(s, flow);
 	if (q.m.cls == STUN_REQUEST)
 		request(&q);

@@ -7,7 +7,7 @@
 #define NB_ICE_TURN_SERVER_H
 
 #include "base/addr.h"
-#include "base/time.h"
+#include "base/bucket.h"
 
 #define TURN_PEERS_MAX 1024	/* permissions of one allocation, and channels of one */
 #define TURN_OWN_MAX 64		/* own addresses remembered */
@@ -56,7 +56,12 @@ struct turn_server_config {
 	size_t nallow;			/* at most 64 */
 	size_t max_allocations;		/* 0: 10000 */
 	size_t max_per_user;		/* per user name and client address; 0: 64 */
-	unsigned challenges_per_s;	/* 401 answers per second to one source network; 0: 50 */
+	struct nb_rate user_rate;	/* payload of one user name and client address, each way on its own; zero: any */
+	struct nb_rate total_rate;	/* of all together, both ways in one; zero: any */
+	struct nb_bucket *total;	/* shared with others; borrowed for the server's life; NULL: one of its own */
+	/* Before authentication over UDP, to one source network (IPv4 /24, IPv6 /64), a second: */
+	unsigned challenges_per_s;	/* 401 answers; 0: 50 */
+	unsigned answers_per_s;		/* other answers longer than their requests; 0: 1000 */
 	uint32_t lifetime_s;		/* default lifetime; 0: 600 */
 	uint32_t max_lifetime_s;	/* 0: 3600 */
 	uint32_t nonce_s;		/* 0: 1800; ChannelBind may use a nonce twice as long */
@@ -65,9 +70,10 @@ struct turn_server_config {
 };
 
 struct turn_server_stats {
-	uint64_t bindings, challenges, challenges_held;	/* held: not answered, over the rate */
+	uint64_t bindings, challenges, challenges_held, answers_held;	/* held: not answered, over the rate */
 	uint64_t discoveries, discoveries_held;		/* answers sent from or to elsewhere (RFC 5780) */
 	uint64_t auth_failures, refused_peers, refused_quota, malformed, no_permission;
+	uint64_t over_user_rate, over_total_rate;	/* packets dropped */
 	uint64_t to_peers, to_peers_bytes, to_clients, to_clients_bytes;
 	size_t allocations;
 };

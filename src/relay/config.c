@@ -72,6 +72,28 @@ int relay_set_number(uint32_t *out, uint32_t min, uint32_t max, const char *text
 	return 0;
 }
 
+int relay_set_rate(uint64_t *out, const char *text)
+{
+	static const char units[] = "kMG";
+	size_t n = strspn(text, "0123456789");
+	const char *unit = text[n] ? strchr(units, text[n]) : NULL;
+	uint64_t v = 0;
+
+	if (n == 0 || n > 13 || (text[n] && (!unit || text[n + 1])))
+		return NB_E_CONFIG;
+	for (size_t i = 0; i < n; i++)
+		v = v * 10 + (uint64_t)(text[i] - '0');
+	for (ptrdiff_t i = unit ? unit - units + 1 : 0; i > 0; i--) {
+		if (v > NB_RATE_MAX)
+			return NB_E_CONFIG;
+		v *= 1000;
+	}
+	if (v > NB_RATE_MAX)
+		return NB_E_CONFIG;
+	*out = v;
+	return 0;
+}
+
 static int add(struct nb_endpoint list[RELAY_LISTEN_MAX], size_t *n, const struct nb_endpoint *e)
 {
 	for (size_t i = 0; i < *n; i++)
@@ -274,6 +296,8 @@ void relay_protocol_config(const struct relay_config *c, struct relay_hub_config
 	*out = (struct relay_hub_config){ 0 };
 	snprintf(out->url, sizeof out->url, "%s", c->url);
 	relaymsg_key(out->key, nb_bytes_str(c->auth_secret));
+	out->user_rate = nb_rate(c->user_rate);
+	out->total_rate = nb_rate(c->total_rate);
 }
 
 void relay_turn_config(const struct relay_config *c, struct turn_server_config *out,
@@ -283,6 +307,7 @@ void relay_turn_config(const struct relay_config *c, struct turn_server_config *
 		.realm = c->realm, .secret = c->secret, .users = users, .nusers = c->nusers,
 		.relay4 = c->relay4, .relay6 = c->relay6, .port_min = c->port_min, .port_max = c->port_max,
 		.allow = c->allow, .nallow = c->nallow, .max_allocations = c->max_allocations,
+		.user_rate = nb_rate(c->user_rate), .total_rate = nb_rate(c->total_rate),
 		.max_per_user = c->max_per_user, .max_lifetime_s = c->max_lifetime_s,
 	};
 	for (size_t i = 0; i < c->nusers; i++)

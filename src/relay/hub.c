@@ -40,6 +40,7 @@ struct relay_conn {
 	struct topic *topic;		/* NULL before Auth */
 	struct nb_map watched;		/* id -> interest */
 	struct nb_time since, probed, heard, used;
+	struct nb_bucket up, down;
 	bool sent_any;
 	/* ids waiting to be told, all of one kind */
 	enum relaymsg_type batch_type;
@@ -54,6 +55,7 @@ struct relay_hub {
 	struct nb_list conns, unflushed;
 	struct nb_time ticked;
 	size_t n_conns, n_waiting, n_interests;
+	struct nb_bucket total;
 	struct relay_hub_stats stats;
 };
 
@@ -310,6 +312,27 @@ static int authenticate(struct relay_hub *h, struct relay_conn *c, const struct 
 	return 0;
 }
 
+/* May n more bytes go from one to the other? What is over a limit is dropped: WireGuard lives with that. */
+static bool within_rates(struct relay_hub *h, struct relay_conn *from, struct relay_conn *to, size_t n, struct nb_time now)
+{
+	const struct nb_rate *user = &h->cfg.user_rate;
+
+	if (!nb_bucket_take(&from->up, user, n, now)) {
+		h->stats.over_user_rate++;
+		return false;
+	}
+	if (!nb_bucket_take(&to->down, user, n, now)) {
+		h->stats.over_user_rate++;
+	} else if (!nb_bucket_take(h->cfg.total, &h->cfg.total_rate, n, now)) {
+		nb_bucket_give(&to->down, user, n);
+		h->stats.over_total_rate++;
+	} else {
+		return true;
+	}
+	nb_bucket_give(&from->up, user, n);
+	return false;
+}
+
 static void transport(struct relay_hub *h, struct relay_conn *c, const struct relaymsg *m, struct nb_time now)
 {
 	const struct topic *t = topic_find(h, m->id);
@@ -323,6 +346,8 @@ static void transport(struct relay_hub *h, struct relay_conn *c, const struct re
 		h->stats.dropped_absent++;
 		return;
 	}
+	if (!within_rates(h, c, t->conn, n, now))
+		return;
 	/* That the sender is there comes before what it says. */
 	if (t->conn->n_batch)
 		flush_conn(h, t->conn);
@@ -427,6 +452,8 @@ struct relay_hub *relay_hub_new(const struct relay_hub_config *cfg, const struct
 		h->cfg.max_waiting = MAX_WAITING;
 	if (!h->cfg.max_watched)
 		h->cfg.max_watched = MAX_WATCHED;
+	if (!h->cfg.total)
+		h->cfg.total = &h->total;
 	if (!h->cfg.max_interests)
 		h->cfg.max_interests = MAX_INTERESTS;
 	nb_map_init(&h->topics, h->cfg.seed, h->cfg.max_interests + h->cfg.max_conns);

@@ -6,7 +6,7 @@
 #ifndef NB_RELAY_HUB_H
 #define NB_RELAY_HUB_H
 
-#include "base/time.h"
+#include "base/bucket.h"
 #include "proto/relaymsg.h"
 
 struct relay_hub;
@@ -29,11 +29,15 @@ struct relay_hub_config {
 	size_t max_waiting;		/* connections before Auth: 1024 */
 	size_t max_watched;		/* ids one connection may subscribe to: 16384 */
 	size_t max_interests;		/* subscriptions of all connections: 1048576 */
+	struct nb_rate user_rate;	/* transport messages of one connection, each way on its own: any */
+	struct nb_rate total_rate;	/* of all together: any */
+	struct nb_bucket *total;	/* shared with others; borrowed for the hub's life; NULL: one of its own */
 };
 
 struct relay_hub_stats {
 	uint64_t received_bytes, sent_bytes;	/* whole transport messages */
 	uint64_t dropped_absent, dropped_full;	/* transport messages without a destination, or with one that is slow */
+	uint64_t over_user_rate, over_total_rate;	/* dropped for a limit */
 	uint64_t refused;			/* failed handshakes */
 	uint64_t replaced;			/* connections displaced by a newer one of the same id */
 	size_t conns, waiting, active;		/* all; before Auth; with traffic in the last 30 s */

@@ -36,6 +36,7 @@ struct relay_config {
 	struct nb_prefix allow[RELAY_ALLOW_MAX];
 	size_t nallow;
 	uint32_t max_allocations, max_per_user, max_lifetime_s;
+	uint64_t user_rate, total_rate;	/* bytes a second of one user or peer, and of all; 0: any */
 	bool no_udp;			/* neither STUN nor TURN */
 	/* The NetBird relay protocol; url "": not served. */
 	char url[RELAYMSG_URL_MAX];	/* instance URL, rel[s]://host[:port] */
@@ -61,6 +62,7 @@ int relay_set_external(struct relay_config *c, const char *text);	/* "IPv4", "IP
 /* "[rel[s]://]host[:port]" to the instance URL; tls: the relay has a certificate. NB_E_DENIED: rel:// with one. */
 int relay_set_url(struct relay_config *c, const char *text, bool tls);
 int relay_set_text(char *out, size_t cap, const char *text);		/* not empty, must fit */
+int relay_set_rate(uint64_t *out, const char *text);	/* bytes a second; "500k", "20M", "1G"; "0": any */
 int relay_set_number(uint32_t *out, uint32_t min, uint32_t max, const char *text);
 
 /* "PORT" is on 127.0.0.1; "ADDR:PORT"; "0": off. */
@@ -72,6 +74,13 @@ void relay_turn_config(const struct relay_config *c, struct turn_server_config *
 		       struct turn_user users[RELAY_USERS_MAX]);
 /* Fill in the hub's configuration, but for the random seed. */
 void relay_protocol_config(const struct relay_config *c, struct relay_hub_config *out);
+/* What the log has said of packets dropped for a limit; zero before. */
+struct relay_told {
+	uint64_t over_user, over_total;
+	struct nb_time next;
+};
+/* One warning when there are new ones, at most once a minute. which: "TURN". True when it was given. */
+bool relay_tell_dropped(struct relay_told *t, const char *which, uint64_t over_user, uint64_t over_total, struct nb_time now);
 /* The user name and password that management gives to a peer: user = decimal expiry, password =
  * base64(HMAC-SHA1(secret, user)) (spec/management-protocol.md 6.4). */
 #define RELAY_TURN_USER_CAP 24

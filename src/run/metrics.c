@@ -28,6 +28,8 @@ static void put_hub(struct nb_buf *b, const struct relay_hub_stats *s)
 	run_metrics_put(b, "relay_peer_reconnections_total", "counter", "", s->replaced);
 	run_metrics_put(b, "relay_refused_total", "counter", "", s->refused);
 	run_metrics_put(b, "relay_dropped_slow_total", "counter", "", s->dropped_full);
+	run_metrics_put(b, "relay_dropped_user_limit_total", "counter", "", s->over_user_rate);
+	run_metrics_put(b, "relay_dropped_capacity_total", "counter", "", s->over_total_rate);
 	run_metrics_put(b, "relay_dropped_absent_total", "counter", "", s->dropped_absent);
 }
 
@@ -46,9 +48,12 @@ static void put_turn(struct nb_buf *b, const struct run_relay_turn_stats *all)
 	nb_buf_printf(b, "turn_sent_bytes_total{to=\"client\"} %llu\n", (unsigned long long)s->to_clients_bytes);
 	run_metrics_put(b, "turn_challenges_total", "counter", "", s->challenges);
 	run_metrics_put(b, "turn_challenges_held_total", "counter", "", s->challenges_held);
+	run_metrics_put(b, "stun_answers_held_total", "counter", "", s->answers_held);
 	run_metrics_put(b, "turn_auth_failures_total", "counter", "", s->auth_failures);
 	run_metrics_put(b, "turn_refused_peers_total", "counter", "", s->refused_peers);
 	run_metrics_put(b, "turn_refused_quota_total", "counter", "", s->refused_quota);
+	run_metrics_put(b, "turn_dropped_user_limit_total", "counter", "", s->over_user_rate);
+	run_metrics_put(b, "turn_dropped_capacity_total", "counter", "", s->over_total_rate);
 	run_metrics_put(b, "turn_no_permission_total", "counter", "", s->no_permission);
 	run_metrics_put(b, "turn_malformed_total", "counter", "", s->malformed);
 	run_metrics_put(b, "turn_tcp_connections", "gauge", "", t->conns);

@@ -66,6 +66,8 @@ struct run_relay {
 	size_t nlisteners, nfirst;	/* nfirst: without those that are there for NAT discovery only */
 	struct run_certs *certs;
 	struct run_turn_tcp *tcp;
+	struct nb_bucket total;		/* of both relays together */
+	struct relay_told told;
 	bool bind4, bind6;		/* the relay address is ours: bind to it, else to any */
 	struct nb_time now, own_at;
 	struct nb_wall wall;
@@ -202,8 +204,8 @@ static void on_publish(void *ctx, struct nb_time now)
 	struct run_relay *r = ctx;
 	struct run_relay_turn_stats s = { 0 };
 
-	(void)now;
 	turn_server_stats(r->server, &s.turn);
+	relay_tell_dropped(&r->told, "TURN", s.turn.over_user_rate, s.turn.over_total_rate, now);
 	if (r->tcp)
 		run_turn_tcp_stats(r->tcp, &s.tcp);
 	pthread_mutex_lock(&r->lock);
@@ -618,6 +620,7 @@ static int open_server(struct run_relay *r)
 	r->bind6 = is_ours(&r->cfg.relay6);
 	relay_turn_config(&r->cfg, &tc, users);
 	tc.random = nbc_random;
+	tc.total = &r->total;
 	r->server = turn_server_new(&tc, &ops, r);
 	if (!r->server)
 		return NB_E_NOMEM;
@@ -681,6 +684,7 @@ static int open_protocol(struct run_relay *r)
 	if (!r->cfg.url[0])
 		return 0;
 	relay_protocol_config(&r->cfg, &hc);
+	hc.total = &r->total;
 	err = run_relay_ws_new(&r->ws, r->loop, &hc);
 	nb_wipe(&hc, sizeof hc);
 	return err;

@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "crypto/crypto.h"
 #include "os/clock.h"
+#include "relay/relay.h"
 #include "run/ws.h"
 
 #define QUEUE_MAX (512 * 1024)		/* for one slow reader; then its packets are dropped */
@@ -42,6 +43,7 @@ struct run_relay_ws {
 	bool stopping;
 	void (*stopped)(void *ctx);
 	void *stopped_ctx;
+	struct relay_told told;
 	/* the handing-over thread's */
 	struct nb_list parked;
 	/* shared */
@@ -58,6 +60,7 @@ static void publish(struct run_relay_ws *w)
 	struct relay_hub_stats s;
 
 	relay_hub_stats(w->hub, &s, os_now());
+	relay_tell_dropped(&w->told, "NetBird relay", s.over_user_rate, s.over_total_rate, os_now());
 	pthread_mutex_lock(&w->lock);
 	w->stats = s;
 	pthread_mutex_unlock(&w->lock);

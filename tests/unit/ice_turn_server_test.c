@@ -153,9 +153,10 @@ static unsigned refresh(struct user *u, int lifetime)
 
 static void send_indication(struct user *u, const char *peer, const char *data)
 {
+	static uint8_t mem[2048];
 	struct nb_endpoint e = world_endpoint(peer);
 
-	nb_buf_fixed(&u->b, u->mem, sizeof u->mem);
+	nb_buf_fixed(&u->b, mem, sizeof mem);
 	u->e = stun_begin(&u->b, STUN_INDICATION, TURN_SEND, u->txid);
 	stun_put_xor_addr(&u->e, TURN_A_XOR_PEER_ADDRESS, &e);
 	stun_put_str(&u->e, TURN_A_DATA, data);
@@ -915,6 +916,148 @@ static void unauthenticated_answers_are_limited(void **state)
 	assert_int_equal(answered, 50);
 }
 
+/* The bytes that came out for one request sent `times` times from one address. */
+static size_t echoed(struct user *u, unsigned times)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < times; i++) {
+		world_send(&w, u->from, nb_buf_view(&u->b));
+		for (size_t k = 0; k < w.nmail; k++)
+			n += w.mail[k].n;
+	}
+	return n;
+}
+
+/* Every kind of request that anybody can forge: what one gets, and that a flood gets less out than it puts in. */
+static void amplification(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned method;
+		uint16_t type;		/* one more attribute of len bytes */
+		size_t len;
+		bool mac;		/* with a wrong MESSAGE-INTEGRITY, user, realm and nonce */
+		double most;		/* answer to one request, times its length */
+	} rows[] = {
+		{ "Binding", STUN_BINDING, 0, 0, false, 2.0 },
+		{ "Binding, unknown attribute", STUN_BINDING, 0x7777, 0, false, 1.9 },
+		{ "Binding, SOFTWARE of 700 bytes", STUN_BINDING, STUN_A_SOFTWARE, 700, false, 0.06 },
+		{ "Allocate", TURN_ALLOCATE, TURN_A_REQUESTED_TRANSPORT, 4, false, 2.4 },
+		{ "Refresh", TURN_REFRESH, 0, 0, false, 3.2 },
+		{ "CreatePermission", TURN_CREATE_PERMISSION, 0, 0, false, 3.2 },
+		{ "ChannelBind", TURN_CHANNEL_BIND, 0, 0, false, 3.2 },
+		{ "Allocate, wrong key", TURN_ALLOCATE, TURN_A_REQUESTED_TRANSPORT, 4, true, 0.9 },
+		{ "Allocate, long nonce", TURN_ALLOCATE, STUN_A_NONCE, 700, false, 0.1 },
+		{ "Send indication", TURN_SEND, 0, 0, false, 0 },
+		{ "unknown method", 0x7ff, 0, 0, false, 0 },
+	};
+	static const uint8_t zeros[700];
+	struct user u = user("alice", "blunder", ALICE);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		size_t one, many;
+
+		teardown(NULL);
+		setup(NULL);
+		req(&u, rows[i].method);
+		if (rows[i].type)
+			stun_put(&u.e, rows[i].type, nb_bytes(zeros, rows[i].len));
+		if (rows[i].type == TURN_A_REQUESTED_TRANSPORT)
+			u.mem[u.b.n - 4] = 17;
+		if (rows[i].mac)
+			sign(&u);
+		one = echoed(&u, 1);
+		many = echoed(&u, 10000);
+		printf("%-32s %4zu bytes in, %3zu out: %.2f; 10000 at once: %.3f\n", rows[i].name, u.b.n, one,
+		       (double)one / (double)u.b.n, (double)many / (double)(10000 * u.b.n));
+		assert_true((double)one <= rows[i].most * (double)u.b.n + 0.5);
+		assert_true(many < 10000 * u.b.n / 2);
+	}
+}
+
+static void long_realm_counts_more(void **state)
+{
+	struct turn_server_config c = world_config(&w);
+	char realm[256];
+	struct user u = user("alice", "wonder", ALICE);
+	unsigned n = 0;
+
+	(void)state;
+	world_stop(&w);
+	memset(realm, 'r', 255);
+	realm[255] = 0;
+	c.realm = realm;
+	world_start(&w, &c);
+	req(&u, TURN_ALLOCATE);
+	put_transport(&u);
+	for (int i = 0; i < 1000; i++) {
+		world_send(&w, ALICE, nb_buf_view(&u.b));
+		n += w.nmail;
+	}
+	assert_int_equal(n, 50);	/* 320 bytes each, four times as long as with a short realm */
+	/* Over a connection nobody is anybody else. */
+	for (int i = 0; i < 1000; i++) {
+		struct turn_flow f = world_flow(ALICE);
+
+		f.conn = 1;
+		w.nmail = 0;
+		turn_server_input(w.server, &f, nb_buf_view(&u.b), w.now, w.wall);
+		assert_int_equal(w.nmail, 1);
+	}
+}
+
+/* Who has bandwidth left, and who does not: per user each way, and all together. */
+static void bandwidth(void **state)
+{
+	struct turn_server_config c = world_config(&w);
+	struct user u, b = user("bob", "builder", ALICE);
+	struct nb_bucket total = { 0 };
+	struct turn_server_stats s;
+	char data[1001], from[] = "198.51.100.7:4001";
+	unsigned out = 0, in = 0;
+	struct nb_endpoint e;
+
+	(void)state;
+	world_stop(&w);
+	memset(data, 'x', 1000);
+	data[1000] = 0;
+	c.user_rate = nb_rate(1000000);
+	c.total_rate = nb_rate(1600000);
+	c.total = &total;
+	world_start(&w, &c);
+	u = ready(&e);
+	assert_int_equal(permit(&u, PEER), 0);
+	for (int i = 0; i < 400; i++) {
+		from_peer(turn_relay_at(w.server, 4, e.port), PEER, data);
+		in += w.nmail;
+	}
+	assert_int_equal(in, 250);	/* a quarter of a second's worth */
+	for (int i = 0; i < 400; i++) {
+		send_indication(&u, PEER, data);
+		out += w.nmail;
+	}
+	assert_int_equal(out, 150);	/* the other way has as much, but all together are at their limit */
+	turn_server_stats(w.server, &s);
+	assert_int_equal(s.over_user_rate, 150);
+	assert_int_equal(s.over_total_rate, 250);
+	assert_int_equal(s.to_clients_bytes, 250000);
+	assert_int_equal(s.to_peers_bytes, 150000);
+	/* Time brings it back; another user has its own share. */
+	b.from = from;
+	login(&b);
+	assert_int_equal(allocate(&b, &e), 0);
+	assert_int_equal(permit(&b, PEER), 0);
+	w.now = nb_time_add(w.now, 100 * NB_MS);
+	for (out = 0; ; out++) {
+		send_indication(&b, PEER, data);
+		if (!w.nmail)
+			break;
+	}
+	assert_int_equal(out, 160);
+}
+
 static void garbage_is_dropped(void **state)
 {
 	static const char *const rows[] = { "", "\1", "GET / HTTP/1.1\r\n\r\n", "\x40", "\x40\0\xff\xffx", "\x80\x80" };
@@ -1097,7 +1240,8 @@ int main(void)
 		T(many_expire_in_order), T(stale_nonce), T(relaying), T(channels), T(many_peers), T(ipv6),
 		T(both_families), T(even_port_and_reservation), T(reservations_are_capped),
 		T(second_family_missing), T(malformed_peers), T(ports_run_out), T(quotas), T(ten_thousand),
-		T(unauthenticated_answers_are_limited), T(garbage_is_dropped), T(policy_public),
+		T(unauthenticated_answers_are_limited), T(amplification), T(long_realm_counts_more), T(bandwidth),
+		T(garbage_is_dropped), T(policy_public),
 		T(policy_private_relay), T(policy_allow_list), T(refused_peers), T(two_clients_on_one_relay),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -176,6 +176,42 @@ static void test_url(void **state)
 	assert_int_equal(relay_set_url(&c, "", false), NB_E_CONFIG);
 }
 
+static void rates_and_warnings(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t want;
+	} rows[] = { { "0", 0 }, { "1500000", 1500000 }, { "500k", 500000 }, { "20M", 20000000 }, { "1G", 1000000000 },
+		     { "1000G", 1000000000000 } };
+	static const char *const bad[] = { "", "k", "1kk", "1x", "-1", "1001G", "99999999999999", "1 M", "10000000000000G" };
+	struct turn_user users[RELAY_USERS_MAX];
+	struct turn_server_config t;
+	struct relay_hub_config h;
+	struct relay_told told = { 0 };
+	struct nb_time now = { 100 * NB_SEC };
+	uint64_t v = 7;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		assert_int_equal(relay_set_rate(&v, rows[i].text), 0);
+		assert_int_equal(v, rows[i].want);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		assert_int_equal(relay_set_rate(&v, bad[i]), NB_E_CONFIG);
+	c.user_rate = 1000000;
+	c.total_rate = 20000000;
+	relay_turn_config(&c, &t, users);
+	relay_protocol_config(&c, &h);
+	assert_int_equal(t.user_rate.per_s, 1000000);
+	assert_int_equal(h.total_rate.per_s, 20000000);
+	/* said at once, then at most once a minute, and only of new ones */
+	assert_false(relay_tell_dropped(&told, "TURN", 0, 0, now));
+	assert_true(relay_tell_dropped(&told, "TURN", 1, 0, now));
+	assert_false(relay_tell_dropped(&told, "TURN", 5, 0, nb_time_add(now, 59 * NB_SEC)));
+	assert_true(relay_tell_dropped(&told, "TURN", 5, 0, nb_time_add(now, 60 * NB_SEC)));
+	assert_false(relay_tell_dropped(&told, "TURN", 5, 0, nb_time_add(now, 600 * NB_SEC)));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +220,7 @@ int main(void)
 		cmocka_unit_test_setup(users_and_secret, setup),
 		cmocka_unit_test_setup(addresses, setup),
 		cmocka_unit_test_setup(numbers, setup),
+		cmocka_unit_test_setup(rates_and_warnings, setup),
 		cmocka_unit_test(test_url), cmocka_unit_test(credentials),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -578,6 +578,47 @@ static void test_expiry(void **state)
 	end();
 }
 
+/* 62 payload bytes make messages of 100. */
+static void test_bandwidth(void **state)
+{
+	struct relay_hub_config cfg = { 0 };
+	struct relay_hub_stats s;
+	char payload[63];
+
+	(void)state;
+	memset(payload, 'p', 62);
+	payload[62] = 0;
+	cfg.user_rate = nb_rate(320000);	/* saves up 80,000 */
+	cfg.total_rate = nb_rate(400000);	/* 100,000 */
+	begin(&cfg);
+	join(0, 'a');
+	join(1, 'b');
+	join(2, 'c');
+	join(3, 'd');
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(transport(0, 'b', payload), 0);
+	relay_hub_stats(hub, &s, now);
+	assert_int_equal(s.sent_bytes, 80000);
+	assert_int_equal(s.over_user_rate, 200);
+	/* b has all it may get; c and d only what is left for all; what others hear is not counted */
+	transport(2, 'b', payload);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(transport(2, 'd', payload), 0);
+	list(0, RELAYMSG_SUBSCRIBE, "c");
+	relay_hub_stats(hub, &s, now);
+	assert_int_equal(s.sent_bytes, 100000);
+	assert_int_equal(s.over_user_rate, 201);
+	assert_int_equal(s.over_total_rate, 800);
+	assert_string_equal(heard(0), "7 +c");
+	now = nb_time_add(now, 100 * NB_MS);
+	for (int i = 0; i < 1000; i++)
+		transport(2, 'd', payload);
+	relay_hub_stats(hub, &s, now);
+	assert_int_equal(s.sent_bytes, 140000);
+	assert_int_equal(s.dropped_full, 0);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -585,7 +626,7 @@ int main(void)
 		cmocka_unit_test(test_shutdown), cmocka_unit_test(test_transport), cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_subscriptions), cmocka_unit_test(test_batches), cmocka_unit_test(test_displacement),
 		cmocka_unit_test(test_violations), cmocka_unit_test(test_times), cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_expiry),
+		cmocka_unit_test(test_expiry), cmocka_unit_test(test_bandwidth),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

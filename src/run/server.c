@@ -489,7 +489,7 @@ static int start_management(struct server *s)
 
 	if (open_store(s, true))
 		return 1;
-	if (s->cfg.relay && !*r->secret && !r->nusers)
+	if (s->cfg.relay && !*r->secret)
 		make_secret(s, "turn", r->secret, sizeof(r->secret));
 	if (s->cfg.relay_protocol && !*r->auth_secret)
 		make_secret(s, "relay", r->auth_secret, sizeof(r->auth_secret));

@@ -144,6 +144,7 @@ static bool take_queued(struct client_conn *c, struct client_conn_event *ev)
 	if (q->type == CLIENT_CONN_SEND) {
 		ev->signal.type = q->signal;
 		client_conn_describe(c, &ev->signal);
+		c->told_nat = ev->signal.nat;
 	}
 	return true;
 }

@@ -9,6 +9,7 @@
 
 #include "base/time.h"
 #include "ice/ice.h"
+#include "ice/nat.h"
 #include "wg/wg.h"
 
 #define CLIENT_SESSION_LEN 5		/* bytes of a session id */
@@ -21,6 +22,7 @@ enum client_signal_type {
 	CLIENT_SIGNAL_ANSWER = 1,
 	CLIENT_SIGNAL_CANDIDATE = 2,
 	CLIENT_SIGNAL_GO_IDLE = 5,
+	CLIENT_SIGNAL_NAT = 20000,	/* ours: what the sender's NAT does; only to peers that are ours, too */
 };
 
 /* One signal message to or from the other peer, decoded. */
@@ -37,6 +39,9 @@ struct client_signal_msg {
 	struct nb_addr relay_ip;		/* family 0 when absent */
 	bool rare_checks;			/* one of ours, which knows ice_config.idle_ms */
 	bool path_lost;				/* one of ours that hears nothing over ICE's path and left it */
+	/* The same, and NAT */
+	struct ice_nat_report nat;		/* of the sender; all unknown when it does not say. No address in it */
+	bool relay_only;			/* the sender may use TURN candidates only */
 	/* CANDIDATE */
 	char candidate[ICE_CANDIDATE_TEXT];
 };
@@ -59,6 +64,7 @@ struct client_network {
 	const char *version;			/* NB_COMPAT */
 	bool force_relay;			/* no ICE at all (NB_FORCE_RELAY) */
 	bool relay_only;			/* TURN candidates only (NB_ICE_FORCE_RELAY_CONN) */
+	struct ice_nat_report nat;		/* in front of us, as far as it was measured */
 	/* Milliseconds, 0 for the default (NB_ICE_KEEP_ALIVE_INTERVAL_SEC, NB_ICE_DISCONNECTED_TIMEOUT_SEC,
 	 * NB_ICE_FAILED_TIMEOUT_SEC, NB_ICE_RELAY_ACCEPTANCE_MIN_WAIT_SEC); read when an agent is made. */
 	unsigned keepalive_ms, disconnected_ms, failed_ms, accept_relay_ms;
@@ -151,6 +157,8 @@ void client_conn_relay_up(struct client_conn *c, uint32_t channel, struct nb_tim
 void client_conn_relay_gone(struct client_conn *c, struct nb_time now);
 /* Our home relay is connected (client_network says so): the peer is told, a channel opened. */
 void client_conn_relay_ready(struct client_conn *c, struct nb_time now);
+/* Our NAT was measured (client_network.nat): a peer of ours is told, unless it knows. */
+void client_conn_nat_known(struct client_conn *c, struct nb_time now);
 /* client_network changed. Not hard: a TURN allocation, STUN server, relay or port mapping appeared: a running agent takes the new
  * candidates in. hard: interface addresses changed, or (same addresses) the default route: a session that used an
  * address which is gone starts anew at once, as does every session after a route change; where addresses were only

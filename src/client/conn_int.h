@@ -54,6 +54,10 @@ struct client_conn {
 	struct nb_time now;		/* of the last call that brought the time */
 
 	bool peer_ice;			/* the peer sends credentials, as far as we know */
+	bool peer_ours;			/* it is a nestbox: it said so */
+	bool peer_relay_only;
+	struct ice_nat_report peer_nat;	/* as it said */
+	struct ice_nat_report told_nat;	/* what we said last */
 	uint16_t peer_port;
 	char peer_relay[CLIENT_RELAY_URL_MAX];
 	struct nb_addr peer_relay_ip;

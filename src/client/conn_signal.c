@@ -33,6 +33,11 @@ void client_conn_describe(const struct client_conn *c, struct client_signal_msg 
 {
 	const struct client_network *net = c->cfg.net;
 
+	m->nat = net->nat;
+	memset(&m->nat.mapped, 0, sizeof m->nat.mapped);	/* candidates say where we are */
+	m->relay_only = net->relay_only;
+	if (m->type == CLIENT_SIGNAL_NAT)
+		return;
 	if (!net->force_relay && (c->peer_ice || m->type == CLIENT_SIGNAL_OFFER)) {
 		memcpy(m->ufrag, c->ufrag, sizeof c->ufrag);
 		memcpy(m->pwd, c->pwd, sizeof c->pwd);
@@ -124,6 +129,14 @@ void client_conn_signal_ready(struct client_conn *c, struct nb_time now)
 		return;
 	c->offer_at = now;
 	c->offer_ms = OFFER_AGAIN_MS;
+}
+
+/* What our NAT does is known seconds after the first offers. */
+void client_conn_nat_known(struct client_conn *c, struct nb_time now)
+{
+	c->now = now;
+	if (c->open && c->peer_ours && !ice_nat_same(&c->cfg.net->nat, &c->told_nat))
+		client_conn_push_signal(c, CLIENT_SIGNAL_NAT);
 }
 
 /* ---- Candidates that come early ---- */
@@ -226,9 +239,17 @@ static void note_restart(struct client_conn *c, const struct client_signal_msg *
 	client_conn_push_endpoint(c, true);
 }
 
+static void note_nat(struct client_conn *c, const struct client_signal_msg *m)
+{
+	c->peer_nat = m->nat;
+	c->peer_relay_only = m->relay_only;
+}
+
 static void on_description(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
 {
 	c->peer_ice = m->ufrag[0] && m->pwd[0];
+	c->peer_ours = m->rare_checks;
+	note_nat(c, m);
 	c->peer_port = m->wg_port;
 	client_conn_copy_text(c->peer_relay, sizeof c->peer_relay, m->relay_url);
 	c->peer_relay_ip = m->relay_ip;
@@ -246,6 +267,10 @@ void client_conn_signal(struct client_conn *c, const struct client_signal_msg *m
 {
 	if (m->type == CLIENT_SIGNAL_GO_IDLE)
 		return;		/* without lazy connections it means nothing (spec 3.5) */
+	if (m->type == CLIENT_SIGNAL_NAT) {
+		note_nat(c, m);
+		return;
+	}
 	client_conn_open(c, now);
 	c->now = now;
 	if (m->type == CLIENT_SIGNAL_CANDIDATE)

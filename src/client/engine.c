@@ -417,6 +417,8 @@ void client_engine_hosts(struct client_engine *e, const struct nb_addr *hosts, s
 	if (moved)
 		client_servers_moved(e, now);
 	if (hard)
+		client_nat_schedule(e, true, now);
+	if (hard)
 		client_relays_hurry(e->relays, now);
 	network_changed(e, hard, now);
 }
@@ -438,7 +440,7 @@ void client_engine_dgram(struct client_engine *e, const struct nb_endpoint *from
 	/* STUN from inside the tunnel would tie the tunnel to itself. */
 	if (nb_prefix_contains(&e->v4, &from->addr) || (e->v6.addr.family && nb_prefix_contains(&e->v6, &from->addr)))
 		return;
-	if (client_servers_dgram(e, from, data, now))
+	if (client_nat_dgram(e, from, data, now) || client_servers_dgram(e, from, data, now))
 		return;
 	c = ice_is_stun(data) ? client_conn_find(&e->demux, data) : NULL;
 	if (!c)
@@ -486,7 +488,9 @@ void client_engine_wg_stats(struct client_engine *e, const uint8_t key[NB_KEY_LE
 
 struct nb_time client_engine_deadline(const struct client_engine *e)
 {
-	return nb_time_min(nb_time_min(e->next, client_servers_deadline(e)), client_relays_deadline(e->relays));
+	struct nb_time t = nb_time_min(client_servers_deadline(e), client_nat_deadline(e));
+
+	return nb_time_min(nb_time_min(e->next, t), client_relays_deadline(e->relays));
 }
 
 void client_engine_timer(struct client_engine *e, struct nb_time now)
@@ -495,6 +499,7 @@ void client_engine_timer(struct client_engine *e, struct nb_time now)
 	struct nb_time next = NB_TIME_NEVER;
 
 	client_servers_timer(e, now);
+	client_nat_timer(e, now);
 	e->relay_now = now;
 	client_relays_timer(e->relays, now);
 	if (!nb_time_due(e->next, now))
@@ -532,7 +537,7 @@ struct client_engine *client_engine_new(const struct client_engine_config *cfg, 
 	e->net.force_relay = cfg->force_relay;
 	e->net.relay_only = cfg->relay_only;
 	e->net.nrelayed = CLIENT_TURN_MAX;
-	e->next = NB_TIME_NEVER;
+	e->next = e->nat.start_at = NB_TIME_NEVER;
 	if (client_engine_relays_new(e)) {
 		client_engine_free(e);
 		return NULL;

@@ -1,6 +1,6 @@
 /* engine_int.h - inside the engine: engine.c takes the network map apart and drives connections,
  * engine_filter.c its access rules, engine_relay.c ties relay channels to connections,
- * engine_servers.c keeps STUN and TURN servers, engine_status.c describes it all to the daemon. */
+ * engine_servers.c keeps STUN and TURN servers, engine_nat.c measures our NAT with them, engine_status.c describes it all to the daemon. */
 #ifndef NB_CLIENT_ENGINE_INT_H
 #define NB_CLIENT_ENGINE_INT_H
 
@@ -61,6 +61,15 @@ struct engine_server {
 	size_t nearly;
 };
 
+/* What our NAT does, measured a while after each change of network. */
+struct engine_nat {
+	struct ice_nat m;
+	bool running;
+	struct nb_time start_at;	/* never: nothing to measure now */
+	struct ice_nat_report last;	/* the last result, also of another network, and when it was had */
+	struct nb_time last_at;
+};
+
 struct client_engine {
 	struct client_engine_config cfg;
 	char self_key[NB_KEY_TEXT_LEN];
@@ -70,6 +79,7 @@ struct client_engine {
 	struct nb_time next;		/* no connection is due earlier */
 	struct engine_server servers[SERVERS_MAX];
 	size_t nservers;
+	struct engine_nat nat;
 	unsigned server_epoch;		/* answers to look-ups of an older list are ignored */
 	struct client_relays *relays;
 	struct nb_time relay_now;	/* the time, for its callbacks */
@@ -120,5 +130,13 @@ void client_servers_bind(struct client_engine *e, struct engine_peer *p, unsigne
 /* Give allocations back, as far as one message each does it. */
 void client_servers_stop(struct client_engine *e, struct nb_time now);
 void client_servers_free(struct client_engine *e);
+
+/* engine_nat.c */
+/* There is a server we did not know, or (moved) we are on another network: measure soon. */
+void client_nat_schedule(struct client_engine *e, bool moved, struct nb_time now);
+/* Consume a datagram that belongs to a measurement. */
+bool client_nat_dgram(struct client_engine *e, const struct nb_endpoint *from, struct nb_bytes data, struct nb_time now);
+void client_nat_timer(struct client_engine *e, struct nb_time now);
+struct nb_time client_nat_deadline(const struct client_engine *e);
 
 #endif

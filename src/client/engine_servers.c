@@ -273,6 +273,7 @@ void client_servers_resolved(struct client_engine *e, unsigned id, const struct 
 		return;
 	}
 	refresh_stun(e);
+	client_nat_schedule(e, false, now);
 	if (s->turn)
 		start_allocation(e, s, now);
 	else
@@ -469,6 +470,8 @@ static bool answers_check(struct client_engine *e, struct engine_server *s, cons
 	    !nb_endpoint_eq(from, &s->addr[0]) || stun_decode(&m, data))
 		return false;
 	s->tries = 0;
+	if (e->net.nat.udp == ICE_NAT_UDP_BLOCKED)
+		client_nat_schedule(e, false, now);
 	s->state = m.cls == STUN_SUCCESS ? SERVER_OK : SERVER_DOWN;
 	s->error = m.cls == STUN_SUCCESS ? NULL : "the server answered with an error";
 	s->retry_at = nb_time_add(now, s->state == SERVER_OK ? RECHECK_NS : RETRY_NS);

@@ -27,6 +27,32 @@ static int read_credentials(struct client_signal_msg *out, const char *payload)
 	return 0;
 }
 
+/* A number of a list of ours; one that we do not know yet says nothing. */
+static unsigned known(bool has, uint32_t v, unsigned end)
+{
+	return has && v < end ? v : 0;
+}
+
+static void read_nat(struct ice_nat_report *out, const Nestbox__NatReport *n)
+{
+	out->udp = (enum ice_nat_udp)known(n->has_udp, n->udp, ICE_NAT_UDP_BLOCKED + 1);
+	out->mapping = (enum ice_nat_mapping)known(n->has_mapping, n->mapping, ICE_NAT_MAP_END);
+	out->filtering = (enum ice_nat_filtering)known(n->has_filtering, n->filtering, ICE_NAT_FILTER_END);
+	out->hairpin = (enum ice_nat_hairpin)known(n->has_hairpin, n->hairpin, ICE_NAT_HAIRPIN_END);
+	out->port_kept = n->port_kept;
+}
+
+static void read_features(struct client_signal_msg *out, const Nestbox__PeerFeatures *f)
+{
+	if (!f)
+		return;
+	out->rare_checks = f->rare_checks;
+	out->path_lost = f->path_lost;
+	out->relay_only = f->relay_only;
+	if (f->nat)
+		read_nat(&out->nat, f->nat);
+}
+
 static int read_offer(struct client_signal_msg *out, const Signalexchange__Body *b)
 {
 	if (!b->payload || read_credentials(out, b->payload))
@@ -37,8 +63,7 @@ static int read_offer(struct client_signal_msg *out, const Signalexchange__Body 
 	}
 	if (b->wglistenport <= 65535)
 		out->wg_port = (uint16_t)b->wglistenport;
-	out->rare_checks = b->nestbox && b->nestbox->rare_checks;
-	out->path_lost = b->nestbox && b->nestbox->path_lost;
+	read_features(out, b->nestbox);
 	if (b->netbirdversion)
 		snprintf(out->version, sizeof out->version, "%s", b->netbirdversion);
 	if (b->relayserveraddress && strlen(b->relayserveraddress) < sizeof out->relay_url)
@@ -53,6 +78,12 @@ static int read_offer(struct client_signal_msg *out, const Signalexchange__Body 
 int client_signal_from_body(struct client_signal_msg *out, const Signalexchange__Body *b)
 {
 	memset(out, 0, sizeof *out);
+	/* A number of ours, of which protobuf's list knows nothing. */
+	if (b->has_type && (int)b->type == CLIENT_SIGNAL_NAT) {
+		out->type = CLIENT_SIGNAL_NAT;
+		read_features(out, b->nestbox);
+		return 0;
+	}
 	switch (b->has_type ? b->type : SIGNALEXCHANGE__BODY__TYPE__OFFER) {
 	case SIGNALEXCHANGE__BODY__TYPE__OFFER:
 		out->type = CLIENT_SIGNAL_OFFER;
@@ -72,6 +103,34 @@ int client_signal_from_body(struct client_signal_msg *out, const Signalexchange_
 	}
 }
 
+static void put_nat(Signalexchange__Body *b, struct client_signal_hold *hold, const struct ice_nat_report *r)
+{
+	Nestbox__NatReport *n = &hold->nat;
+
+	nestbox__nat_report__init(n);
+	n->has_udp = (n->udp = r->udp) != 0;
+	n->has_mapping = (n->mapping = r->mapping) != 0;
+	n->has_filtering = (n->filtering = r->filtering) != 0;
+	n->has_hairpin = (n->hairpin = r->hairpin) != 0;
+	n->has_port_kept = n->port_kept = r->port_kept;
+	b->nestbox->nat = n;
+}
+
+/* Stock skips it: the field's number is far above its own. */
+static void put_features(Signalexchange__Body *b, struct client_signal_hold *hold, const struct client_signal_msg *m)
+{
+	static const struct ice_nat_report unknown;
+	Nestbox__PeerFeatures *f = &hold->features;
+
+	nestbox__peer_features__init(f);
+	f->has_rare_checks = f->rare_checks = m->rare_checks;
+	f->has_path_lost = f->path_lost = m->path_lost;
+	f->has_relay_only = f->relay_only = m->relay_only;
+	b->nestbox = f;
+	if (!ice_nat_same(&m->nat, &unknown))
+		put_nat(b, hold, &m->nat);
+}
+
 void client_signal_to_body(Signalexchange__Body *b, struct client_signal_hold *hold, const struct client_signal_msg *m)
 {
 	signalexchange__body__init(b);
@@ -81,6 +140,8 @@ void client_signal_to_body(Signalexchange__Body *b, struct client_signal_hold *h
 	}
 	if (m->type == CLIENT_SIGNAL_CANDIDATE)
 		b->payload = (char *)(uintptr_t)m->candidate;
+	if (m->type == CLIENT_SIGNAL_NAT)
+		put_features(b, hold, m);
 	if (m->type != CLIENT_SIGNAL_OFFER && m->type != CLIENT_SIGNAL_ANSWER)
 		return;
 	snprintf(hold->payload, sizeof hold->payload, "%s:%s", m->ufrag, m->pwd);
@@ -90,12 +151,8 @@ void client_signal_to_body(Signalexchange__Body *b, struct client_signal_hold *h
 	b->netbirdversion = (char *)(uintptr_t)m->version;
 	b->has_wglistenport = m->wg_port != 0;
 	b->wglistenport = m->wg_port;
-	if (m->rare_checks) {
-		nestbox__peer_features__init(&hold->features);
-		hold->features.has_rare_checks = hold->features.rare_checks = true;
-		hold->features.has_path_lost = hold->features.path_lost = m->path_lost;
-		b->nestbox = &hold->features;
-	}
+	if (m->rare_checks)
+		put_features(b, hold, m);
 	if (m->relay_url[0])
 		b->relayserveraddress = (char *)(uintptr_t)m->relay_url;
 	if (m->has_session) {

@@ -13,6 +13,7 @@ int client_signal_from_body(struct client_signal_msg *out, const Signalexchange_
 struct client_signal_hold {
 	Signalexchange__RosenpassConfig rosenpass;
 	Nestbox__PeerFeatures features;
+	Nestbox__NatReport nat;
 	char payload[ICE_UFRAG_MAX + ICE_PWD_MAX + 2];
 };
 void client_signal_to_body(Signalexchange__Body *body, struct client_signal_hold *hold, const struct client_signal_msg *m);

@@ -28,7 +28,7 @@ struct world {
 	unsigned last_lookup;
 	char last_host[64];
 	uint8_t dgram[2048];
-	size_t ndgram, dgrams;
+	size_t ndgram, dgrams, nat_asked;
 	struct nb_endpoint dgram_to;
 	struct nb_prefix v4, v6;
 	int iface_error;
@@ -130,6 +130,10 @@ static void op_dgram(void *arg, const struct nb_endpoint *to, const struct nb_ad
 	struct world *w = arg;
 
 	(void)from;
+	if (data.n == 100 && nb_get_be16(data.p + 20) == STUN_A_SOFTWARE) {	/* our NAT is being measured */
+		w->nat_asked++;
+		return;
+	}
 	w->dgrams++;
 	w->dgram_to = *to;
 	w->ndgram = data.n;

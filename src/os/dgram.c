@@ -24,7 +24,7 @@
 
 #define SEGMENTS 64		/* per message: what every kernel takes that takes any */
 #define MESSAGE_MAX 65507
-#define REFUSED_TIME (600 * NB_SEC)
+#define NARROW_TIME (600 * NB_SEC)	/* as long as Linux believes a router */
 
 /* Room for the control messages we use: local address, congestion mark, size of a segment. */
 union control {
@@ -320,25 +320,89 @@ static void put_local(struct msghdr *m, union control *ctl, const struct nb_addr
 	}
 }
 
-static bool is_refused(const struct os_dgram_pair *p, const struct os_dgram *d)
+/* The entry of a way, or NULL. */
+static struct os_dgram_narrow *narrow_find(struct os_dgram_pair *p, const struct nb_endpoint *to)
 {
-	for (unsigned i = 0; i < OS_DGRAM_REFUSED && i < p->nrefused; i++)
-		if (d->n >= p->refused[i].size && nb_endpoint_eq(&p->refused[i].to, &d->remote) &&
-		    !nb_time_due(p->refused[i].until, os_now()))
-			return true;
-	return false;
+	for (unsigned i = 0; i < p->nnarrow; i++)
+		if (nb_endpoint_eq(&p->narrow[i].to, to))
+			return &p->narrow[i];
+	return NULL;
 }
 
+/* A way for a new one, in place of the one that was believed longest when all are taken. */
+static struct os_dgram_narrow *narrow_new(struct os_dgram_pair *p)
+{
+	struct os_dgram_narrow *oldest = p->narrow;
+
+	if (p->nnarrow < OS_DGRAM_NARROW)
+		return &p->narrow[p->nnarrow++];
+	for (unsigned i = 1; i < OS_DGRAM_NARROW; i++)
+		if (nb_time_before(p->narrow[i].until, oldest->until))
+			oldest = &p->narrow[i];
+	return oldest;
+}
+
+static void narrow_set(struct os_dgram_pair *p, const struct nb_endpoint *to, size_t room)
+{
+	struct os_dgram_narrow *e = narrow_find(p, to);
+
+	if (!e)
+		e = narrow_new(p);
+	*e = (struct os_dgram_narrow){ *to, room, nb_time_add(os_now(), NARROW_TIME) };
+}
+
+size_t os_dgram_room(const struct os_dgram_pair *p, const struct nb_endpoint *to)
+{
+	for (unsigned i = 0; i < p->nnarrow; i++)
+		if (nb_endpoint_eq(&p->narrow[i].to, to))
+			return nb_time_due(p->narrow[i].until, os_now()) ? SIZE_MAX : p->narrow[i].room;
+	return SIZE_MAX;
+}
+
+/* What the system knows of the way, be it the interface, the route or what routers told; 0: nothing. */
+static size_t system_room(const struct os_dgram_pair *p, const struct nb_endpoint *to)
+{
+	bool six = to->addr.family == 6;
+	int fd = socket(six ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), mtu = 0;
+	size_t headers = six ? 48 : 28;
+	union os_sockaddr sa;
+	socklen_t n = sizeof mtu;
+	uint32_t mark = 0;
+
+	if (fd < 0)
+		return 0;
+	/* The mark may choose another route. */
+	if (getsockopt(six ? p->fd6 : p->fd4, SOL_SOCKET, SO_MARK, &mark, &n) == 0 && mark)
+		setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark);
+	n = sizeof mtu;
+	if (connect(fd, &sa.sa, os_sockaddr_from(&sa, to)) ||
+	    getsockopt(fd, six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_MTU : IP_MTU, &mtu, &n))
+		mtu = 0;
+	close(fd);
+	return mtu > (int)headers ? (size_t)mtu - headers : 0;
+}
+
+void os_dgram_look(struct os_dgram_pair *p, const struct nb_endpoint *to, size_t n)
+{
+	size_t room = system_room(p, to);
+	struct os_dgram_narrow *e;
+
+	if (room && room < n) {
+		narrow_set(p, to, room);
+		return;
+	}
+	e = narrow_find(p, to);
+	/* Wide again. */
+	if (e && room)
+		*e = p->narrow[--p->nnarrow];
+}
+
+/* The system refused a run of such datagrams. */
 static void refuse(struct os_dgram_pair *p, const struct os_dgram *d)
 {
-	unsigned i = p->nrefused++ % OS_DGRAM_REFUSED;
+	size_t room = system_room(p, &d->remote);
 
-	p->refused[i].to = d->remote;
-	p->refused[i].size = d->n;
-	p->refused[i].until = nb_time_add(os_now(), REFUSED_TIME);
-	/* The count stays small, and says that all are in use. */
-	if (p->nrefused == 2 * OS_DGRAM_REFUSED)
-		p->nrefused = OS_DGRAM_REFUSED;
+	narrow_set(p, &d->remote, room && room < d->n ? room : d->n - 1);
 }
 
 /* How many datagrams from d[0] on may be one message: equal in all but that the last may be shorter. */
@@ -348,7 +412,7 @@ static size_t run_length(const struct outbox *o, size_t at)
 	size_t n = 1, bytes = d->n, most = o->count - at;
 
 	if (!(o->pair->offloads & OS_DGRAM_SEGMENT) || at < o->single_until || most < 2 || !d->n ||
-	    is_refused(o->pair, d))
+	    (o->pair->nnarrow && d->n > os_dgram_room(o->pair, &d->remote)))
 		return 1;
 	if (most > SEGMENTS)
 		most = SEGMENTS;

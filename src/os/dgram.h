@@ -10,7 +10,7 @@
 
 #define OS_DGRAM_BATCH 128	/* datagrams per call at most */
 #define OS_DGRAM_LARGE 65536	/* room for a message of many datagrams */
-#define OS_DGRAM_REFUSED 8
+#define OS_DGRAM_NARROW 32	/* narrow ways remembered */
 
 enum os_dgram_offload {
 	OS_DGRAM_SEGMENT = 1,	/* runs of equal datagrams to one destination are sent as one message (Linux 4.18) */
@@ -32,13 +32,13 @@ struct os_dgram_pair {
 	int fd4, fd6;		/* -1: the machine lacks that family */
 	uint16_t port;
 	unsigned offloads;	/* enum os_dgram_offload: in use; sending can drop one for good */
-	/* Where the way is too narrow for segments of a size, and until when that is believed. */
-	struct {
+	/* Where the way is narrow: the longest datagram that goes there in one piece, and until when that is believed. */
+	struct os_dgram_narrow {
 		struct nb_endpoint to;
-		size_t size;
+		size_t room;
 		struct nb_time until;
-	} refused[OS_DGRAM_REFUSED];
-	unsigned nrefused;
+	} narrow[OS_DGRAM_NARROW];
+	unsigned nnarrow;	/* 0: no narrow way was met */
 };
 
 struct sock_filter;
@@ -61,5 +61,11 @@ size_t os_dgram_recv(const struct os_dgram_pair *p, bool six, struct os_dgram *d
  * system; a run that the system refuses as one message goes singly. A full socket is waited for, some
  * milliseconds in all. Returns how many the system took; the others are lost. */
 size_t os_dgram_send(struct os_dgram_pair *p, bool six, const struct os_dgram *d, size_t count);
+
+/* The longest datagram that is known to reach `to` in one piece; SIZE_MAX: no reason to think that any does not. */
+size_t os_dgram_room(const struct os_dgram_pair *p, const struct nb_endpoint *to);
+/* Ask the system how long a datagram to `to` may be, in case that is less than the n bytes somebody means to send. Some
+ * system calls: for once in a while, as refusals of runs (os_dgram_send) are noticed without. */
+void os_dgram_look(struct os_dgram_pair *p, const struct nb_endpoint *to, size_t n);
 
 #endif

@@ -16,6 +16,14 @@
 #define SMALL 64		/* plain ones */
 #define OPEN 64			/* messages opened at once */
 #define STUN_COOKIE 0x2112a442u
+#define LOOK_GAP (250 * NB_MS)
+#define LOOK_FROM 1200		/* bytes of a message that no way is too narrow for */
+#define TOLD_GAP (100 * NB_MS)
+#define TOLD_MAX 32		/* answers in that time */
+#define MIN_MTU4 576
+#define MIN_MTU6 1280
+#define IP4_DF 0x40
+#define CHANNEL_HEADER 4	/* of a TURN channel */
 
 int run_path_init(struct run_path *p, unsigned tun_offloads)
 {
@@ -131,12 +139,36 @@ static uint8_t *slot(const struct run_path *p, const struct sealing *s)
 	return p->tx + s->n * p->stride + WG_HEADROOM;
 }
 
+static size_t overhead(const struct wg_ep *ep)
+{
+	return WG_OVERHEAD + (ep->kind == WG_EP_TURN ? CHANNEL_HEADER : 0u);
+}
+
+/* Once in a while: may one of the long messages just made be fragmented on its way? Which one is left to chance. */
+static void look(struct run_path *p, const struct sealing *s, struct nb_time now)
+{
+	p->look_at = nb_time_add(now, LOOK_GAP / 5);
+	for (size_t i = 0, at = (size_t)(now.ns / NB_MS) % s->n; i < s->n; i++, at = (at + 1) % s->n) {
+		const struct wg_pkt *k = &s->k[at];
+
+		if (k->verdict != WG_WIRE || k->n < LOOK_FROM || k->ep.kind == WG_EP_STREAM)
+			continue;
+		os_dgram_look(&p->udp, &k->ep.remote, p->mtu + overhead(&k->ep));
+		p->look_at = nb_time_add(now, LOOK_GAP);
+		return;
+	}
+}
+
 static void seal_all(struct run_path *p, struct sealing *s)
 {
-	wg_send(p->wg, s->k, s->n, os_now());
+	struct nb_time now = os_now();
+
+	wg_send(p->wg, s->k, s->n, now);
 	for (size_t i = 0; i < s->n; i++)
 		if (s->k[i].verdict == WG_WIRE)
 			out_packet(p, &s->k[i]);
+	if (nb_time_due(p->look_at, now))
+		look(p, s, now);
 	out_flush(p);
 	s->done += s->n;
 	s->n = 0;
@@ -161,24 +193,73 @@ static int tun_write_plain(struct run_path *p, uint8_t *data, size_t n)
 	return os_tun_write(p->tun, p->tun_vnet ? parts : parts + 1, p->tun_vnet ? 2 : 1);
 }
 
-static void too_big(struct run_path *p, const uint8_t *packet, size_t n)
+/* Tell the sender of a packet that longer ones than mtu cannot go. */
+static void too_big(struct run_path *p, const uint8_t *packet, size_t n, size_t mtu)
 {
 	uint8_t answer[WG_TOO_BIG_MAX];
-	size_t len = wg_too_big(answer, packet, n, p->mtu);
+	size_t len = wg_too_big(answer, packet, n, mtu);
 
-	p->tun_errors++;
+	p->too_big++;
 	if (len)
 		tun_write_plain(p, answer, len);
+}
+
+static bool may_tell(struct run_path *p, struct nb_time now)
+{
+	if (nb_time_diff(now, p->told_since) >= TOLD_GAP) {
+		p->told_since = now;
+		p->told = 0;
+	}
+	return p->told++ < TOLD_MAX;
+}
+
+/* The longest inner packet that goes to ep in one piece; at most the interface's MTU. Messages are padded to 16 bytes, but
+ * not beyond that MTU. */
+static size_t inner_room(const struct run_path *p, const struct wg_ep *ep)
+{
+	size_t room = ep->kind == WG_EP_UDP || ep->kind == WG_EP_TURN ? os_dgram_room(&p->udp, &ep->remote) : SIZE_MAX;
+
+	if (room >= p->mtu + overhead(ep))
+		return p->mtu;
+	return room > overhead(ep) ? (room - overhead(ep)) & ~(size_t)15 : 0;
+}
+
+/* A packet, or the longest segment of one, that would be fragmented outside, where fragments often get lost: its sender
+ * is told, if it can send shorter ones; true: the packet is done with. What nobody can shorten, and what comes faster than
+ * anybody needs to be told, goes out all the same. */
+static bool narrow(struct run_path *p, const uint8_t *at, size_t n, size_t longest, struct nb_time now)
+{
+	bool six = n >= 40 && at[0] >> 4 == 6;
+	struct nb_addr to = { .family = six ? 6 : 4 };
+	const struct wg_peer *peer;
+	size_t room;
+
+	if (!six && (n < 20 || at[0] >> 4 != 4 || !(at[6] & IP4_DF)))
+		return false;
+	memcpy(to.ip, at + (six ? 24 : 16), six ? 16 : 4);
+	peer = wg_route(p->wg, &to);
+	room = peer ? inner_room(p, wg_peer_ep(peer)) : p->mtu;
+	if (longest <= room || room < (six ? MIN_MTU6 : MIN_MTU4) || !may_tell(p, now))
+		return false;
+	too_big(p, at, n, room);
+	return true;
+}
+
+/* True: a packet cannot go because of its length, and its sender was told. */
+static bool too_long(struct run_path *p, const struct sealing *s, const uint8_t *at, size_t n, size_t longest)
+{
+	if (longest <= p->mtu)
+		return p->udp.nnarrow && narrow(p, at, n, longest, s->now);
+	too_big(p, at, n, p->mtu);
+	return true;
 }
 
 static void cut(struct run_path *p, struct sealing *s, struct wg_split *c)
 {
 	size_t n;
 
-	if (wg_split_longest(c) > p->mtu) {
-		too_big(p, c->p, c->n);
+	if (too_long(p, s, c->p, c->n, wg_split_longest(c)))
 		return;
-	}
 	while ((n = wg_split_next(c, slot(p, s))) != 0)
 		slot_filled(p, s, n);
 }
@@ -193,10 +274,8 @@ static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vne
 		filter_out(p->filter, nb_bytes(at, n), s->now);
 	switch (p->tun_vnet ? wg_split_begin(&c, vnet, at, n) : 0) {
 	case 0:
-		if (n > p->mtu) {
-			too_big(p, at, n);
+		if (too_long(p, s, at, n, n))
 			break;
-		}
 		if (!in_slot)
 			memcpy(slot(p, s), at, n);
 		slot_filled(p, s, n);

@@ -49,7 +49,11 @@ struct run_path {
 	struct nb_endpoint turn[RUN_PATH_TURN];
 	size_t nturn;
 	struct run_path_up up;
+	struct nb_time look_at;		/* when to ask again how wide a way is */
+	struct nb_time told_since;	/* answers about packets too long for their way: how many since then */
+	unsigned told;
 	uint64_t udp_errors, tun_errors;
+	uint64_t too_big;		/* packets refused with such an answer */
 };
 
 /* Fields of path zero but wg, filter, udp, tun, shard, shards, mtu and up; tun_offloads: enum os_tun_offload. Returns 0 or NB_E_NOMEM. */

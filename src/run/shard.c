@@ -184,6 +184,7 @@ static bool tell_stats_end(struct run_shard *t)
 	s->m.counters.dgrams_lost = t->dgrams_lost;
 	s->m.counters.udp_errors = t->path.udp_errors;
 	s->m.counters.tun_errors = t->path.tun_errors;
+	s->m.counters.too_big = t->path.too_big;
 	s->m.counters.handed = t->handed;
 	s->m.counters.handed_lost = t->handed_lost;
 	slot_commit(t);

@@ -137,6 +137,7 @@ struct run_tunnel_counters {
 	uint64_t dgrams_lost;	/* non-WireGuard datagrams dropped: ring full or too long */
 	uint64_t udp_errors;	/* sends the system refused */
 	uint64_t tun_errors;	/* inner packets the system refused */
+	uint64_t too_big;	/* inner packets too long for the tunnel or their way; senders were told */
 	uint64_t handed;	/* packets and messages that went from one thread to another */
 	uint64_t handed_lost;	/* that did not, its ring being full */
 };

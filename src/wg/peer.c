@@ -375,6 +375,11 @@ const uint8_t *wg_peer_key(const struct wg_peer *p)
 	return p->remote.pub;
 }
 
+const struct wg_ep *wg_peer_ep(const struct wg_peer *p)
+{
+	return &p->ep;
+}
+
 void *wg_peer_user(const struct wg_peer *p)
 {
 	return p->user;

@@ -114,6 +114,8 @@ void wg_peers_clear(struct wg_dev *d);
 /* Walk all peers that are at home here: NULL starts; returns NULL at the end. */
 struct wg_peer *wg_peer_next(struct wg_dev *d, struct wg_peer *after);
 const uint8_t *wg_peer_key(const struct wg_peer *p);	/* 32 bytes */
+/* Where its messages go now. */
+const struct wg_ep *wg_peer_ep(const struct wg_peer *p);
 /* The driver's own pointer, never touched by the device. */
 void *wg_peer_user(const struct wg_peer *p);
 void wg_peer_set_user(struct wg_peer *p, void *user);

@@ -241,12 +241,44 @@ static void mark6(void **state)
 	os_dgram_close(&a);
 }
 
+/* The loopback interface carries 65,535 bytes: too few for a wish of 70,000, many for one of 1,000. */
+static void narrow_way(void **state)
+{
+	struct os_dgram_pair p;
+	struct nb_endpoint to, other;
+
+	(void)state;
+	assert_int_equal(nb_endpoint_parse(&to, "127.0.0.1:9"), 0);
+	assert_int_equal(nb_endpoint_parse(&other, "127.0.0.2:9"), 0);
+	assert_int_equal(os_dgram_open(&p, 0, 0, 0), 0);
+	assert_true(os_dgram_room(&p, &to) == SIZE_MAX);
+	os_dgram_look(&p, &to, 1000);
+	assert_int_equal(p.nnarrow, 0);
+	os_dgram_look(&p, &to, 70000);
+	assert_int_equal(os_dgram_room(&p, &to), 65535 - 28);
+	assert_true(os_dgram_room(&p, &other) == SIZE_MAX);
+	p.narrow[0].until = (struct nb_time){ 0 };
+	assert_true(os_dgram_room(&p, &to) == SIZE_MAX);
+	/* More than there is room for: the table stays full, the newest is in it. */
+	for (unsigned i = 0; i < OS_DGRAM_NARROW + 5; i++) {
+		to.port = (uint16_t)(100 + i);
+		os_dgram_look(&p, &to, 70000);
+	}
+	assert_int_equal(p.nnarrow, OS_DGRAM_NARROW);
+	assert_int_equal(os_dgram_room(&p, &to), 65535 - 28);
+	/* Wide again, or so we see it. */
+	os_dgram_look(&p, &to, 1000);
+	assert_true(os_dgram_room(&p, &to) == SIZE_MAX);
+	assert_int_equal(p.nnarrow, OS_DGRAM_NARROW - 1);
+	os_dgram_close(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(four), cmocka_unit_test(six), cmocka_unit_test(bad_ones_between),
 		cmocka_unit_test(too_long_is_marked), cmocka_unit_test(port_taken),
-		cmocka_unit_test(runs), cmocka_unit_test(runs_end), cmocka_unit_test(mark6),
+		cmocka_unit_test(runs), cmocka_unit_test(runs_end), cmocka_unit_test(mark6), cmocka_unit_test(narrow_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -168,7 +168,7 @@ static void packets_and_events(void **state)
 	inner_expect(&b, 4, 60);
 	assert_int_equal(run_tunnel_stats(a.t, 1, false), 0);
 	expect(&a, RUN_TUNNEL_STATS_END, &m);
-	assert_int_equal(m.counters.tun_errors, 1);
+	assert_int_equal(m.counters.too_big, 1);
 
 	/* removed: packets have no route */
 	assert_int_equal(run_tunnel_peer_remove(a.t, b.pub), 0);

@@ -157,8 +157,6 @@ int relay_main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	s.run.relay = s.cfg;
-	s.run.relay.cert_file = s.run.cert_file;
-	s.run.relay.key_file = s.run.key_file;
 	s.run.user = s.user[0] ? s.user : NULL;
 	r = run_relay_main(&s.run);
 	nb_wipe(&s, sizeof s);

@@ -16,6 +16,15 @@ struct mgmt_account *mgmt_first_account(const struct mgmt *m)
 	return m->accounts.n ? (struct mgmt_account *)m->accounts.v[0] : NULL;
 }
 
+void mgmt_count(const struct mgmt *m, size_t *peers, size_t *streams)
+{
+	*peers = *streams = 0;
+	for (size_t i = 0; i < m->accounts.n; i++)
+		*peers += ((const struct mgmt_account *)m->accounts.v[i])->t[T_PEER].n;
+	nb_list_each(it, &m->streams)
+		(*streams)++;
+}
+
 bool mgmt_setup_required(const struct mgmt *m)
 {
 	return m->accounts.n == 0;

@@ -257,6 +257,8 @@ int mgmt_actor_by_claims(struct mgmt *m, const struct mgmt_claims *c, struct mgm
 struct mgmt_account *mgmt_first_account(const struct mgmt *m);
 /* True while there is neither account nor user. */
 bool mgmt_setup_required(const struct mgmt *m);
+/* Peers of all accounts, and open Sync streams; for metrics. */
+void mgmt_count(const struct mgmt *m, size_t *peers, size_t *streams);
 
 struct mgmt_setup {
 	const char *email, *name;

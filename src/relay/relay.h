@@ -23,8 +23,6 @@ struct relay_config {
 	uint16_t alt_port;		/* 0: the one next to the first, if it is free */
 	bool no_alt_port;
 	struct nb_addr alt4, alt6;	/* family 0: none */
-	const char *cert_file, *key_file;		/* for TLS on the TCP ports; NULL: none. Borrowed */
-	bool tls_optional;		/* go on without TLS when they cannot be read */
 	char realm[256];
 	char secret[512];		/* time-limited credentials; "" none */
 	struct {

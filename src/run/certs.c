@@ -12,6 +12,7 @@
 #include "os/opener.h"
 #include "os/socket.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@ struct run_certs {
 	struct run_timer timer;
 	char *path[FILES];
 	struct os_stamp stamp[FILES];
-	struct nbc_identity *identity;
+	pthread_mutex_t lock;
+	struct nbc_identity *identity;	/* replaced under lock */
 	struct os_opener *opener;	/* NULL: we are who we were at the start */
 };
 
@@ -109,7 +111,7 @@ static void warn_of_dates(const struct run_certs *c)
 
 static int load(struct run_certs *c, char why[NBC_TLS_WHY])
 {
-	struct nbc_identity *fresh = NULL;
+	struct nbc_identity *fresh = NULL, *old;
 	int r;
 
 	/* Stamps first: a change during the reading is then seen as another one. */
@@ -118,8 +120,11 @@ static int load(struct run_certs *c, char why[NBC_TLS_WHY])
 	r = read_identity(c, &fresh, why);
 	if (r)
 		return r;
-	nbc_identity_unref(c->identity);
+	pthread_mutex_lock(&c->lock);
+	old = c->identity;
 	c->identity = fresh;
+	pthread_mutex_unlock(&c->lock);
+	nbc_identity_unref(old);
 	warn_of_dates(c);
 	return 0;
 }
@@ -154,6 +159,7 @@ int run_certs_new(struct run_certs **out, struct run_loop *l, const char *cert_f
 	snprintf(why, NBC_TLS_WHY, "%s", nb_strerror(r));
 	if (!c)
 		return r;
+	pthread_mutex_init(&c->lock, NULL);
 	run_timer_init(&c->timer, l, on_timer, c);
 	c->path[CERT] = strdup(cert_file);
 	c->path[KEY] = strdup(key_file);
@@ -182,10 +188,16 @@ void run_certs_free(struct run_certs *c)
 	nbc_identity_unref(c->identity);
 	free(c->path[CERT]);
 	free(c->path[KEY]);
+	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
 
-struct nbc_identity *run_certs_identity(const struct run_certs *c)
+int run_certs_server_tls(struct run_certs *c, struct nbc_tls **out, const char *const alpn[NBC_TLS_ALPN_MAX])
 {
-	return c->identity;
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = nbc_tls_server_new(out, c->identity, alpn);
+	pthread_mutex_unlock(&c->lock);
+	return r;
 }

@@ -20,7 +20,7 @@ int run_certs_keep_access(struct run_certs *c);
 void run_certs_free(struct run_certs *c);
 /* Read the files now. Call it on SIGHUP. Returns 0 or NB_E_CONFIG (logged; the old ones stay). */
 int run_certs_reload(struct run_certs *c);
-/* What new connections are to use. Borrowed: take a reference to keep it. */
-struct nbc_identity *run_certs_identity(const struct run_certs *c);
+/* nbc_tls_server_new() with the certificate of now. From any thread. */
+int run_certs_server_tls(struct run_certs *c, struct nbc_tls **out, const char *const alpn[NBC_TLS_ALPN_MAX]);
 
 #endif

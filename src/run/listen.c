@@ -5,11 +5,11 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "base/map.h"
 
 #include "crypto/crypto.h"
 #include "os/clock.h"
 #include "os/socket.h"
+#include "run/acceptor.h"
 #include "run/h2.h"
 
 #include <stdio.h>
@@ -19,8 +19,6 @@
 #define MAX_CONNS 8192
 #define MAX_PER_SOURCE 1024
 #define FIRST_BYTE_NS (10 * NB_SEC)
-#define ACCEPTS_PER_ROUND 64
-#define PAUSE_NS (500 * NB_MS)		/* no accepting after running out of descriptors */
 #define RAW_BYTES 65536			/* memory of an HTTP/2 request beside its body */
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,57 +41,15 @@ struct run_listener {
 	struct grpc_config grpc;
 	struct web_handler web;
 	struct grpc_raw_handler raw;
-	int fd;
-	struct run_io io;
-	struct run_timer pause, grace;
+	struct run_acceptor acceptor;
+	struct run_crowd crowd;
+	struct run_timer grace;
 	struct run_defer drained_defer;
 	void (*drained)(void *ctx);
 	void *drained_ctx;
-	struct nb_endpoint at;
 	struct nb_list conns;
-	size_t count;
-	struct nb_map sources;		/* source key -> count */
-	bool closing, told_full, told_stuck;
+	bool closing;
 };
-
-/* --- counting --------------------------------------------------------------------------------- */
-
-struct source_key {
-	uint8_t b[9];
-};
-
-/* IPv4 address, or the first half of an IPv6 one: the other half is the client's to choose. */
-static struct source_key source_key(const struct nb_endpoint *peer)
-{
-	struct source_key k = { { peer->addr.family } };
-
-	memcpy(k.b + 1, peer->addr.ip, peer->addr.family == 4 ? 4 : 8);
-	return k;
-}
-
-static int count_in(struct run_listener *l, const struct nb_endpoint *peer)
-{
-	struct source_key k = source_key(peer);
-	struct nb_bytes key = nb_bytes(&k, sizeof k);
-	size_t n = (size_t)(uintptr_t)nb_map_get(&l->sources, key);
-
-	if (n >= l->cfg.max_per_source && !nb_addr_is_loopback(&peer->addr))
-		return NB_E_FULL;
-	return nb_map_put(&l->sources, key, (void *)(uintptr_t)(n + 1), NULL);
-}
-
-static void count_out(struct run_listener *l, const struct nb_endpoint *peer)
-{
-	struct source_key k = source_key(peer);
-	struct nb_bytes key = nb_bytes(&k, sizeof k);
-	size_t n = (size_t)(uintptr_t)nb_map_get(&l->sources, key);
-
-	if (n > 1)
-		/* Replaces an entry that exists: cannot fail. */
-		(void)nb_map_put(&l->sources, key, (void *)(uintptr_t)(n - 1), NULL);
-	else
-		(void)nb_map_del(&l->sources, key);
-}
 
 /* The connection is over, or somebody else's. */
 static void forget(struct conn *c)
@@ -101,10 +57,9 @@ static void forget(struct conn *c)
 	struct run_listener *l = c->l;
 
 	nb_list_del(&c->node);
-	count_out(l, &c->peer);
-	l->count--;
+	run_crowd_leave(&l->crowd, &c->peer);
 	free(c);
-	if (l->closing && !l->count)
+	if (l->closing && !l->crowd.count)
 		run_defer_call(l->cfg.loop, &l->drained_defer);
 }
 
@@ -397,7 +352,7 @@ static int start_tls(struct conn *c, struct nb_bytes in)
 	struct nbc_tls *tls;
 	int r;
 
-	r = nbc_tls_server_new(&tls, run_certs_identity(c->l->cfg.certs), c->l->cfg.grpc ? both : one);
+	r = run_certs_server_tls(c->l->cfg.certs, &tls, c->l->cfg.grpc ? both : one);
 	if (r)
 		return r;
 	c->tls_tried = true;
@@ -486,21 +441,13 @@ static const struct run_proto sniff_proto = {
 
 /* --- accepting -------------------------------------------------------------------------------- */
 
-/* A connection for fd. On failure fd is closed by the caller. */
-static int add_conn(struct run_listener *l, int fd, const struct nb_endpoint *peer)
+static int add_conn(void *ctx, int fd, const struct nb_endpoint *peer)
 {
+	struct run_listener *l = ctx;
 	struct run_stream_config sc = { .loop = l->cfg.loop, .fd = fd };
-	struct conn *c;
-	int r;
+	struct conn *c = calloc(1, sizeof *c);
 
-	if (l->count >= l->cfg.max_conns)
-		return NB_E_FULL;
-	r = count_in(l, peer);
-	if (r)
-		return r;
-	c = calloc(1, sizeof *c);
 	if (!c || run_stream_new(&c->s, &sc, &sniff_proto, c)) {
-		count_out(l, peer);
 		free(c);
 		return NB_E_NOMEM;
 	}
@@ -508,56 +455,9 @@ static int add_conn(struct run_listener *l, int fd, const struct nb_endpoint *pe
 	c->peer = *peer;
 	c->deadline = NB_TIME_NEVER;
 	nb_list_push(&l->conns, &c->node);
-	l->count++;
 	/* A client that lost its network is noticed as stock notices it. */
 	os_keepalive(fd, 15, 15, 9);
 	return 0;
-}
-
-static void refuse_conn(struct run_listener *l, const struct nb_endpoint *peer)
-{
-	char at[NB_ADDR_TEXT];
-
-	if (l->told_full)
-		return;
-	l->told_full = true;
-	nb_endpoint_format(at, peer);
-	nb_warn("too many connections, refusing the one from %s (told once)", at);
-}
-
-static void on_acceptable(void *ctx, int events)
-{
-	struct run_listener *l = ctx;
-	struct nb_endpoint peer;
-	int fd, r;
-
-	(void)events;
-	for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
-		r = os_accept(&fd, &peer, l->fd);
-		if (r == NB_E_AGAIN)
-			return;
-		if (r) {
-			if (!l->told_stuck)
-				nb_warn("cannot accept connections for now: %s (told once)", os_why());
-			l->told_stuck = true;
-			run_io_set(&l->io, -1, 0);
-			run_timer_set(&l->pause, nb_time_add(os_now(), PAUSE_NS));
-			return;
-		}
-		if (add_conn(l, fd, &peer)) {
-			refuse_conn(l, &peer);
-			os_close(&fd);
-		}
-	}
-}
-
-static void on_pause_over(void *ctx, struct nb_time now)
-{
-	struct run_listener *l = ctx;
-
-	(void)now;
-	if (!l->closing)
-		run_io_set(&l->io, l->fd, RUN_READ);
 }
 
 /* --- face ------------------------------------------------------------------------------------- */
@@ -600,7 +500,6 @@ static void defaults(struct run_listener *l, const struct run_listener_config *c
 int run_listener_new(struct run_listener **out, const struct run_listener_config *cfg, char why[NBC_TLS_WHY])
 {
 	struct run_listener *l = calloc(1, sizeof *l);
-	uint8_t seed[16];
 	char at[NB_ADDR_TEXT];
 	int r;
 
@@ -609,26 +508,21 @@ int run_listener_new(struct run_listener **out, const struct run_listener_config
 		return NB_E_NOMEM;
 	}
 	defaults(l, cfg);
-	r = os_tcp_listen(&l->fd, &cfg->at);
+	run_crowd_init(&l->crowd, l->cfg.max_conns, l->cfg.max_per_source, "");
+	r = run_acceptor_start(&l->acceptor, cfg->loop, &cfg->at, &l->crowd, add_conn, l);
 	if (r) {
 		nb_endpoint_format(at, &cfg->at);
 		if (cfg->at.addr.family)
 			snprintf(why, NBC_TLS_WHY, "cannot listen on %s: %s", at, os_why());
 		else
 			snprintf(why, NBC_TLS_WHY, "cannot listen on port %u: %s", cfg->at.port, os_why());
+		run_crowd_fini(&l->crowd);
 		free(l);
 		return r;
 	}
-	l->at = cfg->at;
-	(void)os_local_endpoint(l->fd, &l->at);
-	nbc_random(NULL, seed, sizeof seed);
-	nb_map_init(&l->sources, seed, l->cfg.max_conns);
 	nb_list_init(&l->conns);
-	run_io_init(&l->io, cfg->loop, on_acceptable, l);
-	run_timer_init(&l->pause, cfg->loop, on_pause_over, l);
 	run_timer_init(&l->grace, cfg->loop, on_grace_over, l);
 	run_defer_init(&l->drained_defer, on_drained, l);
-	run_io_set(&l->io, l->fd, RUN_READ);
 	why[0] = 0;
 	*out = l;
 	return 0;
@@ -637,9 +531,7 @@ int run_listener_new(struct run_listener **out, const struct run_listener_config
 static void stop_accepting(struct run_listener *l)
 {
 	l->closing = true;
-	run_io_set(&l->io, -1, 0);
-	run_timer_stop(&l->pause);
-	os_close(&l->fd);
+	run_acceptor_stop(&l->acceptor);
 }
 
 void run_listener_free(struct run_listener *l)
@@ -655,7 +547,7 @@ void run_listener_free(struct run_listener *l)
 	}
 	run_timer_stop(&l->grace);
 	run_defer_cancel(&l->drained_defer);
-	nb_map_fini(&l->sources);
+	run_crowd_fini(&l->crowd);
 	free(l);
 }
 
@@ -678,16 +570,16 @@ void run_listener_shutdown(struct run_listener *l, int64_t grace_ns, void (*drai
 		run_stream_wake(c->s);
 	}
 	run_timer_set(&l->grace, nb_time_add(now, grace_ns));
-	if (!l->count)
+	if (!l->crowd.count)
 		run_defer_call(l->cfg.loop, &l->drained_defer);
 }
 
 struct nb_endpoint run_listener_endpoint(const struct run_listener *l)
 {
-	return l->at;
+	return l->acceptor.at;
 }
 
 size_t run_listener_count(const struct run_listener *l)
 {
-	return l->count;
+	return l->crowd.count;
 }

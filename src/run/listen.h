@@ -15,7 +15,7 @@ struct run_listener;
 struct run_listener_config {
 	struct run_loop *loop;
 	struct nb_endpoint at;		/* family 0: all addresses, both families */
-	const struct run_certs *certs;	/* TLS; NULL: cleartext only. Borrowed, outlives the listener */
+	struct run_certs *certs;	/* TLS; NULL: cleartext only. Borrowed, outlives the listener */
 	bool cleartext_too;		/* with certs: serve cleartext as well, else it is told to use https */
 	/* HTTP/2 settings, services included; NULL: no HTTP/2. peer and raw are filled in here. Copied; what
 	 * it points to is borrowed. */

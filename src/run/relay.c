@@ -586,23 +586,12 @@ static int open_tcp(struct run_relay *r)
 	struct run_turn_tcp_config tc = { .loop = r->loop, .input = on_tcp_input, .flush = on_tcp_flush, .busy = on_tcp_busy,
 					  .gone = on_tcp_gone, .ctx = r };
 	size_t n = r->cfg.ntcp ? r->cfg.ntcp : r->nfirst;
-	char why[NBC_TLS_WHY];
-	int err = 0;
+	int err;
 
 	if (r->cfg.no_tcp)
 		return 0;
-	if (r->cfg.cert_file) {
-		err = run_certs_new(&r->certs, r->loop, r->cfg.cert_file, r->cfg.key_file, why);
-		if (err && r->cfg.tls_optional)
-			nb_warn("relay: no TURN over TLS: %s: let the server's user read it", why);
-		else if (err)
-			nb_error("relay: %s", why);
-		if (r->cfg.tls_optional)
-			err = 0;
-	}
 	tc.certs = r->certs;
-	if (err == 0)
-		err = run_turn_tcp_new(&r->tcp, &tc);
+	err = run_turn_tcp_new(&r->tcp, &tc);
 	for (size_t i = 0; err == 0 && i < n; i++)
 		err = open_tcp_at(r, r->cfg.ntcp ? &r->cfg.tcp[i] : &r->listeners[i].at);
 	return err;
@@ -743,7 +732,7 @@ static int start_thread(struct run_relay *r)
 	return e ? NB_E_NOMEM : 0;
 }
 
-int run_relay_start(struct run_relay **out, const struct relay_config *cfg)
+int run_relay_start(struct run_relay **out, const struct relay_config *cfg, struct run_certs *certs)
 {
 	struct run_relay *r = calloc(1, sizeof *r);
 	int err;
@@ -752,6 +741,7 @@ int run_relay_start(struct run_relay **out, const struct relay_config *cfg)
 	if (!r)
 		return NB_E_NOMEM;
 	r->cfg = *cfg;
+	r->certs = certs;
 	pthread_mutex_init(&r->lock, NULL);
 	os_raise_descriptors();
 	err = set_up(r);
@@ -797,7 +787,6 @@ void run_relay_stop(struct run_relay *r)
 	}
 	run_relay_ws_free(r->ws);
 	run_turn_tcp_free(r->tcp);
-	run_certs_free(r->certs);
 	turn_server_free(r->server);
 	for (size_t i = 0; i < r->nlisteners; i++) {
 		run_io_set(&r->listeners[i].io, -1, 0);

@@ -11,9 +11,10 @@
 
 struct run_relay;
 
-/* Open the listeners (the default is UDP and TCP 3478 on every address) and start the thread. cfg is copied.
+/* Open the listeners (the default is UDP and TCP 3478 on every address) and start the thread. cfg is copied; certs, for
+ * TLS on the TCP ports, is borrowed and may belong to another loop (NULL: none).
  * Failures are logged in one line. Returns 0, NB_E_BUSY, NB_E_PERM, NB_E_CONFIG, NB_E_NOMEM, NB_E_SYS. */
-int run_relay_start(struct run_relay **out, const struct relay_config *cfg);
+int run_relay_start(struct run_relay **out, const struct relay_config *cfg, struct run_certs *certs);
 /* End the thread, close everything. NULL is allowed. */
 void run_relay_stop(struct run_relay *r);
 /* A connection on loop `from` (the caller's) whose upgrade at RUN_RELAY_PATH was answered: in

@@ -107,7 +107,7 @@ static int open_listeners(struct relay_program *p)
 	struct run_metrics_config metrics = { .loop = p->loop, .at = c->metrics, .write = write_metrics, .ctx = p };
 	char why[NBC_TLS_WHY];
 
-	if (c->cert_file && c->relay.url[0] && run_certs_new(&p->certs, p->loop, c->cert_file, c->key_file, why))
+	if (c->cert_file && run_certs_new(&p->certs, p->loop, c->cert_file, c->key_file, why))
 		return complain(why, "name readable PEM files with --tls-cert-file and --tls-key-file");
 	if (c->relay.url[0] && open_listener(p, &p->listener, &c->listen, &web, true))
 		return 1;
@@ -140,7 +140,7 @@ static int serve(struct relay_program *p)
 	char at[NB_ADDR_TEXT];
 	struct nb_endpoint e;
 
-	if (open_listeners(p) || run_relay_start(&p->relay, &p->cfg->relay))
+	if (open_listeners(p) || run_relay_start(&p->relay, &p->cfg->relay, p->certs))
 		return 1;
 	if (p->cfg->user && os_become_user(p->cfg->user)) {
 		nb_error("relay: cannot become user %s: %s: name an existing user and start as root", p->cfg->user, os_why());

@@ -63,11 +63,11 @@ struct server {
 	uint8_t seed[16];
 	bool stopping;
 	/* texts that the configurations borrow */
-	char host[HOST_MAX], signal_uri[HOST_MAX + 8], stun_uri[HOST_MAX + 16], turn_uri[2][HOST_MAX + 40];
+	char host[HOST_MAX], signal_uri[HOST_MAX + 8], stun_uri[HOST_MAX + 16], turn_uri[3][HOST_MAX + 40];
 	unsigned port;			/* of the external URL */
 	bool tls;
 	const char *stuns[1], *relays[1];
-	struct mgmt_turn turns[2];	/* over UDP and TCP */
+	struct mgmt_turn turns[3];	/* over UDP, TCP and TLS */
 };
 
 static int complain(const struct server *s, const char *what)
@@ -322,6 +322,14 @@ static unsigned tcp_port(const struct server *s)
 	return r->ntcp ? r->tcp[0].port : relay_port(s);
 }
 
+static void add_turn(struct server *s, const char *scheme, unsigned port, const char *transport)
+{
+	size_t n = s->cfg.mgmt.n_turns++;
+
+	snprintf(s->turn_uri[n], sizeof(s->turn_uri[n]), "%s:%s:%u?transport=%s", scheme, s->host, port, transport);
+	s->turns[n].uri = s->turn_uri[n];
+}
+
 static void announce_relay(struct server *s)
 {
 	struct mgmt_config *m = &s->cfg.mgmt;
@@ -335,11 +343,12 @@ static void announce_relay(struct server *s)
 		m->n_stuns = 1;
 	}
 	if (!m->n_turns && *s->cfg.relay_config.secret) {
-		for (int tcp = 0; tcp < (s->cfg.relay_config.no_tcp ? 1 : 2); tcp++) {
-			snprintf(s->turn_uri[tcp], sizeof(s->turn_uri[tcp]), "turn:%s:%u?transport=%s", s->host,
-				 tcp ? tcp_port(s) : relay_port(s), tcp ? "tcp" : "udp");
-			s->turns[m->n_turns++].uri = s->turn_uri[tcp];
-		}
+		add_turn(s, "turn", relay_port(s), "udp");
+		if (!s->cfg.relay_config.no_tcp)
+			add_turn(s, "turn", tcp_port(s), "tcp");
+		/* On the same port; never over UDP, which would be DTLS. */
+		if (!s->cfg.relay_config.no_tcp && s->certs)
+			add_turn(s, "turns", tcp_port(s), "tcp");
 		m->turns = s->turns;
 		m->turn_secret = s->cfg.relay_config.secret;
 	}
@@ -382,7 +391,13 @@ static int open_listeners(struct server *s)
 static void write_metrics(void *ctx, struct nb_buf *b)
 {
 	struct server *s = ctx;
+	size_t peers, streams;
 
+	if (s->mgmt) {
+		mgmt_count(s->mgmt, &peers, &streams);
+		run_metrics_put(b, "management_peers", "gauge", "", peers);
+		run_metrics_put(b, "management_grpc_connected_streams", "gauge", "", streams);
+	}
 	if (s->signal)
 		signal_metrics(s->signal, b, "signal_");
 	run_metrics_relay(b, s->relay);
@@ -606,10 +621,7 @@ static int serve(struct server *s)
 	if (s->cfg.signal && start_signal(s))
 		return 1;
 	s->cfg.relay_config.no_udp = !s->cfg.relay;
-	s->cfg.relay_config.cert_file = s->cfg.cert_file;
-	s->cfg.relay_config.key_file = s->cfg.key_file;
-	s->cfg.relay_config.tls_optional = true;	/* privileges are gone by now */
-	if ((s->cfg.relay || s->cfg.relay_protocol) && run_relay_start(&s->relay, &s->cfg.relay_config))
+	if ((s->cfg.relay || s->cfg.relay_protocol) && run_relay_start(&s->relay, &s->cfg.relay_config, s->certs))
 		return complain(s, "the relay did not start: see the line above, or choose other ports with --turn-listen");
 	for (size_t i = 0; i < s->n_listeners; i++) {
 		struct nb_endpoint at = run_listener_endpoint(s->listeners[i]);

@@ -10,6 +10,7 @@
 #include "crypto/crypto.h"
 #include "os/clock.h"
 #include "os/socket.h"
+#include "run/acceptor.h"
 #include "run/stream.h"
 
 #include <stdlib.h>
@@ -20,8 +21,6 @@
 #define MAX_CONNS 4096
 #define MAX_PER_SOURCE 256
 #define IDLE_NS (30 * NB_SEC)
-#define ACCEPTS_PER_ROUND 32
-#define PAUSE_NS NB_SEC
 #define HEAD 4				/* tells how long a message is */
 #define TLS_HANDSHAKE 0x16
 
@@ -38,21 +37,14 @@ struct conn {
 	bool begun, broken;
 };
 
-struct listener {
-	struct run_turn_tcp *t;
-	struct run_io io;
-	struct run_timer pause;
-	int fd;
-};
-
 struct run_turn_tcp {
 	struct run_turn_tcp_config cfg;
-	struct listener listeners[LISTEN_MAX];
-	size_t n_listeners;
+	struct run_acceptor acceptors[LISTEN_MAX];
+	size_t n_acceptors;
+	struct run_crowd crowd;
 	struct nb_map by_number;
 	struct nb_list conns;
 	uint32_t last_number;
-	bool told_full;
 	struct run_turn_tcp_stats stats;
 };
 
@@ -142,7 +134,7 @@ static bool start_tls(struct conn *c, struct nb_bytes in)
 	if (c->begun || !c->t->cfg.certs || in.p[0] != TLS_HANDSHAKE)
 		return false;
 	c->begun = true;
-	if (nbc_tls_server_new(&tls, run_certs_identity(c->t->cfg.certs), alpn))
+	if (run_certs_server_tls(c->t->cfg.certs, &tls, alpn))
 		run_stream_abort(c->s, nb_strerror(NB_E_NOMEM));
 	else
 		run_stream_start_tls(c->s, tls, in);
@@ -215,7 +207,7 @@ static void on_closed(void *p, const char *why, struct nb_time now)
 	(void)nb_map_del(&t->by_number, number_key(&c->flow));
 	nb_list_del(&c->node);
 	nb_buf_fini(&c->out);
-	t->stats.conns--;
+	run_crowd_leave(&t->crowd, &c->flow.client);
 	free(c);
 }
 
@@ -229,22 +221,6 @@ static const struct run_proto proto = {
 
 /* ---- accepting ---- */
 
-static bool same_source(const struct nb_addr *a, const struct nb_addr *b)
-{
-	return a->family == b->family && memcmp(a->ip, b->ip, a->family == 4 ? 4 : 8) == 0;
-}
-
-static bool has_room(const struct run_turn_tcp *t, const struct nb_endpoint *peer)
-{
-	size_t n = 0;
-
-	if (t->stats.conns >= t->cfg.max_conns)
-		return false;
-	nb_list_each(it, &t->conns)
-		n += same_source(&nb_container(it, struct conn, node)->flow.client.addr, &peer->addr);
-	return n < t->cfg.max_per_source;
-}
-
 static uint32_t new_number(struct run_turn_tcp *t)
 {
 	do
@@ -253,15 +229,12 @@ static uint32_t new_number(struct run_turn_tcp *t)
 	return t->last_number;
 }
 
-/* A connection for fd. On failure fd is the caller's. */
-static int add_conn(struct run_turn_tcp *t, int fd, const struct nb_endpoint *peer)
+static int add_conn(void *ctx, int fd, const struct nb_endpoint *peer)
 {
+	struct run_turn_tcp *t = ctx;
 	struct run_stream_config sc = { .loop = t->cfg.loop, .fd = fd };
-	struct conn *c;
+	struct conn *c = calloc(1, sizeof *c);
 
-	if (!has_room(t, peer))
-		return NB_E_FULL;
-	c = calloc(1, sizeof *c);
 	if (!c)
 		return NB_E_NOMEM;
 	c->t = t;
@@ -275,53 +248,9 @@ static int add_conn(struct run_turn_tcp *t, int fd, const struct nb_endpoint *pe
 		return NB_E_NOMEM;
 	}
 	nb_list_push(&t->conns, &c->node);
-	t->stats.conns++;
 	t->stats.accepted++;
 	os_keepalive(fd, 60, 20, 5);
 	return 0;
-}
-
-static void refuse(struct run_turn_tcp *t, const struct nb_endpoint *peer)
-{
-	char at[NB_ADDR_TEXT];
-
-	t->stats.refused++;
-	if (t->told_full)
-		return;
-	t->told_full = true;
-	nb_endpoint_format(at, peer);
-	nb_warn("relay: too many TCP connections, refusing the one from %s (told once)", at);
-}
-
-static void on_acceptable(void *ctx, int events)
-{
-	struct listener *l = ctx;
-	struct nb_endpoint peer;
-	int fd, r;
-
-	(void)events;
-	for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
-		r = os_accept(&fd, &peer, l->fd);
-		if (r == NB_E_AGAIN)
-			return;
-		if (r) {
-			run_io_set(&l->io, -1, 0);
-			run_timer_set(&l->pause, nb_time_add(os_now(), PAUSE_NS));
-			return;
-		}
-		if (add_conn(l->t, fd, &peer)) {
-			refuse(l->t, &peer);
-			os_close(&fd);
-		}
-	}
-}
-
-static void on_pause_over(void *ctx, struct nb_time now)
-{
-	struct listener *l = ctx;
-
-	(void)now;
-	run_io_set(&l->io, l->fd, RUN_READ);
 }
 
 /* ---- face ---- */
@@ -341,34 +270,26 @@ int run_turn_tcp_new(struct run_turn_tcp **out, const struct run_turn_tcp_config
 	nbc_random(NULL, seed, sizeof seed);
 	nb_map_init(&t->by_number, seed, t->cfg.max_conns);
 	nb_list_init(&t->conns);
+	run_crowd_init(&t->crowd, t->cfg.max_conns, t->cfg.max_per_source, "relay: ");
+	t->crowd.loopback_too = true;
 	return 0;
 }
 
 int run_turn_tcp_listen(struct run_turn_tcp *t, const struct nb_endpoint *at)
 {
-	struct listener *l = &t->listeners[t->n_listeners];
 	int r;
 
-	if (t->n_listeners == LISTEN_MAX)
+	if (t->n_acceptors == LISTEN_MAX)
 		return NB_E_FULL;
-	r = os_tcp_listen(&l->fd, at);
-	if (r)
-		return r;
-	l->t = t;
-	run_io_init(&l->io, t->cfg.loop, on_acceptable, l);
-	run_timer_init(&l->pause, t->cfg.loop, on_pause_over, l);
-	run_io_set(&l->io, l->fd, RUN_READ);
-	t->n_listeners++;
-	return 0;
+	r = run_acceptor_start(&t->acceptors[t->n_acceptors], t->cfg.loop, at, &t->crowd, add_conn, t);
+	if (r == 0)
+		t->n_acceptors++;
+	return r;
 }
 
 struct nb_endpoint run_turn_tcp_endpoint(const struct run_turn_tcp *t, size_t i)
 {
-	struct nb_endpoint at = { 0 };
-
-	if (i < t->n_listeners)
-		(void)os_local_endpoint(t->listeners[i].fd, &at);
-	return at;
+	return i < t->n_acceptors ? t->acceptors[i].at : (struct nb_endpoint){ 0 };
 }
 
 void run_turn_tcp_send(struct run_turn_tcp *t, const struct turn_flow *flow, const struct nb_bytes part[3])
@@ -392,19 +313,19 @@ void run_turn_tcp_send(struct run_turn_tcp *t, const struct turn_flow *flow, con
 void run_turn_tcp_stats(const struct run_turn_tcp *t, struct run_turn_tcp_stats *out)
 {
 	*out = t->stats;
+	out->refused = t->crowd.refused;
+	out->conns = t->crowd.count;
 }
 
 void run_turn_tcp_free(struct run_turn_tcp *t)
 {
 	if (!t)
 		return;
-	for (size_t i = 0; i < t->n_listeners; i++) {
-		run_io_set(&t->listeners[i].io, -1, 0);
-		run_timer_stop(&t->listeners[i].pause);
-		os_close(&t->listeners[i].fd);
-	}
+	for (size_t i = 0; i < t->n_acceptors; i++)
+		run_acceptor_stop(&t->acceptors[i]);
 	while (!nb_list_empty(&t->conns))
 		run_stream_close_now(nb_container(t->conns.next, struct conn, node)->s, "the relay is stopping");
 	nb_map_fini(&t->by_number);
+	run_crowd_fini(&t->crowd);
 	free(t);
 }

@@ -11,7 +11,7 @@ struct run_turn_tcp;
 
 struct run_turn_tcp_config {
 	struct run_loop *loop;
-	const struct run_certs *certs;	/* NULL: plain TCP only; borrowed */
+	struct run_certs *certs;	/* NULL: plain TCP only; borrowed, may belong to another loop */
 	/* A whole message, which lives until flush returns. */
 	void (*input)(void *ctx, const struct turn_flow *flow, struct nb_bytes in, struct nb_time now);
 	void (*flush)(void *ctx);

@@ -214,6 +214,9 @@ def test_live_updates(server, peer):
     updates = a.sync()
     first = next(updates)
     assert first.HasField("netbirdConfig") and first.netbirdConfig.turns[0].password
+    # TLS is offered where there is a certificate, which this server has none of
+    assert [t.hostConfig.uri.split(":")[0] + "?" + t.hostConfig.uri.split("?")[1] for t in first.netbirdConfig.turns] == [
+        "turn?transport=udp", "turn?transport=tcp"]
     serial = first.NetworkMap.Serial
     before = {p.wgPubKey for p in first.NetworkMap.remotePeers}
     joined = time.monotonic()
@@ -515,6 +518,73 @@ def test_many_descriptors(tmp_path, words):
     finally:
         p.terminate()
         p.wait(10)
+
+
+CERTS = ROOT / "tests/vectors/tls"
+
+
+class TlsServer(Server):
+    """The same with a certificate, started as root and given up to nobody: only root can read the key."""
+
+    def command(self):
+        return [c.replace("http://127.0.0.1", "https://localhost") if isinstance(c, str) else c for c in super().command()]
+
+    def start(self):
+        subprocess.run(["chown", "-R", "nobody", self.dir], check=True)
+        super().start()
+
+    def channel(self):
+        roots = grpc.ssl_channel_credentials((CERTS / "ca.pem").read_bytes())
+        return grpc.secure_channel(f"localhost:{self.port}", roots)
+
+
+def test_turn_over_tls_is_offered_and_served(pb, tmp_path):
+    """A turns: URI, over TCP, as stock clients take it; the port answers STUN inside TLS although root is given up."""
+    for p in [tmp_path, *list(tmp_path.parents)[:2]]:
+        os.chmod(p, 0o755)
+    key = tmp_path / "root.key"
+    shutil.copy(CERTS / "ec.key", key)
+    key.chmod(0o600)
+    server = TlsServer(str(tmp_path / "data"), "--cert-file", str(CERTS / "ec.pem"), "--cert-key", str(key))
+    try:
+        peer = Peer(pb, server, "tls")
+        peer.login(server.keys["reusable"])
+        turns = [t for t in next(peer.sync()).netbirdConfig.turns]
+        assert [t.hostConfig.uri for t in turns] == [f"turn:localhost:{server.udp}?transport=udp",
+                                                     f"turn:localhost:{server.udp}?transport=tcp",
+                                                     f"turns:localhost:{server.udp}?transport=tcp"]
+        assert len({(t.user, t.password) for t in turns}) == 1
+        context = ssl.create_default_context(cafile=CERTS / "ca.pem")
+        with socket.create_connection(("127.0.0.1", server.udp), 5) as plain:
+            with context.wrap_socket(plain, server_hostname="localhost") as s:
+                s.sendall(bytes.fromhex("000100002112a442" + "ab" * 12))
+                assert s.recv(100)[:2] == b"\x01\x01"
+        peer.close()
+    finally:
+        server.kill()
+
+
+def test_management_alone_has_metrics(tmp_path):
+    config = tmp_path / "management.json"
+    config.write_text(json.dumps({"Signal": {"Proto": "http", "URI": "127.0.0.1:10000"}, "Datadir": str(tmp_path / "data")}))
+    port, metrics = free_port(), free_port()
+    p = subprocess.Popen([NESTBOX, "management", "--config", config, "--port", str(port), "--disable-legacy-port",
+                          "--metrics-port", str(metrics)], stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 10
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=2) as page:
+                    text = page.read().decode()
+                break
+            except OSError:
+                assert time.monotonic() < until and p.poll() is None
+                time.sleep(0.05)
+        assert "management_peers 0\n" in text and "management_grpc_connected_streams 0\n" in text
+        assert "turn_" not in text and "signal_" not in text
+    finally:
+        p.terminate()
+        assert p.wait(10) == 0
 
 
 def test_certificates_of_root_are_renewed(tmp_path):

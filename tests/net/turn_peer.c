@@ -81,7 +81,7 @@ static void flood(const struct nb_endpoint *to, unsigned seconds, size_t size)
 
 		sent += took;
 		if (took < OS_UDP_BATCH)
-			poll(&(struct pollfd){ fd, POLLOUT, 0 }, 1, 10);
+			poll(&(struct pollfd){ sock.fd, POLLOUT, 0 }, 1, 10);
 	}
 	printf("flooded %lu\n", sent);
 }

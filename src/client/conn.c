@@ -38,6 +38,7 @@ void client_conn_free(struct client_conn *c)
 	client_conn_end_session(c, c->now);
 	client_conn_drop_early(c);
 	free(c->tried);
+	free(c->steps);
 	nb_wipe(c, sizeof *c);
 	free(c);
 }
@@ -49,6 +50,7 @@ void client_conn_open(struct client_conn *c, struct nb_time now)
 	c->open = true;
 	c->now = c->changed = now;
 	c->peer_ice = true;
+	c->described = false;
 	c->offer_at = now;
 	c->offer_ms = OFFER_FIRST_MS;
 	ice_make_credentials(c->ufrag, c->pwd, c->cfg.random, c->cfg.random_ctx);
@@ -63,6 +65,7 @@ void client_conn_close(struct client_conn *c, struct nb_time now)
 		return;
 	c->open = false;
 	c->now = c->changed = now;
+	c->cause = "the connection was closed";
 	client_conn_end_session(c, now);
 	client_conn_close_relay(c, now);
 	client_conn_drop_early(c);

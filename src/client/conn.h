@@ -65,6 +65,7 @@ struct client_network {
 	bool force_relay;			/* no ICE at all (NB_FORCE_RELAY) */
 	bool relay_only;			/* TURN candidates only (NB_ICE_FORCE_RELAY_CONN) */
 	struct ice_nat_report nat;		/* in front of us, as far as it was measured */
+	char blacklisted[128];			/* interfaces with addresses that the configuration leaves out; for people */
 	/* Milliseconds, 0 for the default (NB_ICE_KEEP_ALIVE_INTERVAL_SEC, NB_ICE_DISCONNECTED_TIMEOUT_SEC,
 	 * NB_ICE_FAILED_TIMEOUT_SEC, NB_ICE_RELAY_ACCEPTANCE_MIN_WAIT_SEC); read when an agent is made. */
 	unsigned keepalive_ms, disconnected_ms, failed_ms, accept_relay_ms;
@@ -181,9 +182,32 @@ void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, str
 #define CLIENT_PAIRS_MAX ICE_PAIRS_MAX
 size_t client_conn_pairs(const struct client_conn *c, struct ice_pair_report *out, size_t max);
 /* One sentence for people: direct because ..., relayed because ..., not connected because ... */
-#define CLIENT_WHY_MAX 320
+#define CLIENT_WHY_MAX 448
 void client_conn_why(const struct client_conn *c, char out[CLIENT_WHY_MAX]);
 void client_conn_status(const struct client_conn *c, struct client_conn_status *out);
+/* The pairs that ICE did not make because another one is the same path. */
+size_t client_conn_pruned(const struct client_conn *c, struct ice_pair_report *out, size_t max);
+/* The last changes of path, oldest first, and why each was made. At most max; returns how many. */
+#define CLIENT_STEPS_MAX 12
+struct client_conn_step {
+	struct nb_time at;
+	enum client_conn_path path;
+	enum ice_type local_type, remote_type;	/* TURN and DIRECT */
+	struct nb_endpoint remote;		/* the same */
+	const char *why;			/* a constant */
+};
+size_t client_conn_steps(const struct client_conn *c, struct client_conn_step *out, size_t max);
+/* What the other agent said of itself. */
+struct client_conn_peer {
+	bool described;			/* since this connection is wanted */
+	bool ours;			/* a nestbox */
+	bool ice, relay_only;
+	struct ice_nat_report nat;
+	char relay_url[CLIENT_RELAY_URL_MAX];
+};
+void client_conn_peer(const struct client_conn *c, struct client_conn_peer *out);
+/* The channel on the relay of the two: "none", "opening", "up"; url: where, "" for nowhere. */
+const char *client_conn_relay_state(const struct client_conn *c, const char **url);
 void *client_conn_user(const struct client_conn *c);
 bool client_conn_is_controller(const struct client_conn *c);
 

@@ -51,9 +51,14 @@ struct client_conn {
 	struct conn_session *session;
 	struct ice_pair_report *tried;	/* of the session before, for `why` */
 	size_t ntried;
+	unsigned tried_locals, tried_remotes;
+	struct client_conn_step *steps;	/* a ring of CLIENT_STEPS_MAX, allocated with the first */
+	unsigned steps_at, nsteps;
+	const char *cause;		/* of the next change of path; a constant, for people */
 	struct nb_time now;		/* of the last call that brought the time */
 
 	bool peer_ice;			/* the peer sends credentials, as far as we know */
+	bool described;			/* it has said something since we opened */
 	bool peer_ours;			/* it is a nestbox: it said so */
 	bool peer_relay_only;
 	struct ice_nat_report peer_nat;	/* as it said */
@@ -130,6 +135,10 @@ void client_conn_open_relay(struct client_conn *c, struct nb_time now);
 void client_conn_reset_keys(struct client_conn *c);
 void client_conn_run_responder(struct client_conn *c, struct nb_time now);
 void client_conn_run_watcher(struct client_conn *c, struct nb_time now);
+
+/* conn_why.c */
+/* The path has changed, for the reason in c->cause: remember it. */
+void client_conn_note_path(struct client_conn *c, struct nb_time now);
 
 /* conn_session.c */
 void client_conn_add_candidate(struct client_conn *c, const struct ice_candidate *cand, struct nb_time now);

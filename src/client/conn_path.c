@@ -73,6 +73,7 @@ static void choose_path(struct client_conn *c, struct nb_time now)
 	c->path = best_path(c);
 	if (c->path == old)
 		return;
+	client_conn_note_path(c, now);
 	if (c->path == c->ice_path)
 		c->gained = now;
 	if (c->path == CLIENT_PATH_NONE) {
@@ -119,6 +120,7 @@ void client_conn_path_died(struct client_conn *c, struct nb_time now)
 	client_conn_drop_session(c);
 	c->died = now;
 	c->path_lost = true;
+	c->cause = "traffic went out and nothing came back on ICE's path";
 	client_conn_lose_ice(c, now);
 	c->offer_at = now;
 	c->offer_ms = OFFER_AGAIN_MS;
@@ -129,10 +131,12 @@ void client_conn_silent(struct client_conn *c, struct nb_time now)
 	c->now = now;
 	if (!c->open || c->relay != RELAY_UP || !c->ice_path || c->path != c->ice_path)
 		return;
-	if (client_conn_is_loose(c))
+	if (client_conn_is_loose(c)) {
+		c->cause = "nothing came back on the path that was kept after a move";
 		client_conn_lose_ice(c, now);	/* it was kept in case it goes on */
-	else
+	} else {
 		ice_probe(c->session->agent, now);
+	}
 }
 
 void client_conn_run_hold(struct client_conn *c, struct nb_time now)
@@ -140,6 +144,7 @@ void client_conn_run_hold(struct client_conn *c, struct nb_time now)
 	if (!nb_time_due(c->hold_until, now))
 		return;
 	c->hold_until = NB_TIME_NEVER;
+	c->cause = "ICE's path has held for a while";
 	choose_path(c, now);
 }
 
@@ -156,6 +161,7 @@ void client_conn_gain_ice(struct client_conn *c, const struct ice_pair_info *pai
 {
 	bool loose = c->ice_path != CLIENT_PATH_NONE;
 
+	c->cause = "ICE found a pair that works";
 	take_pair(c, pair);
 	c->loose_until = NB_TIME_NEVER;
 	c->path_lost = false;
@@ -169,6 +175,7 @@ void client_conn_gain_ice(struct client_conn *c, const struct ice_pair_info *pai
 		return;
 	}
 	c->path = c->ice_path;
+	client_conn_note_path(c, now);
 	c->handshake.ns = 0;
 	use_path(c, false, now);
 }
@@ -180,6 +187,8 @@ void client_conn_change_pair(struct client_conn *c, const struct ice_pair_info *
 	if (is_held(c))
 		return;
 	c->path = c->ice_path;
+	c->cause = "ICE chose a better pair";
+	client_conn_note_path(c, c->now);
 	if (nb_time_is_never(c->endpoint_at))
 		client_conn_push_endpoint(c, false);
 	client_conn_push(c, CLIENT_CONN_CHANGED);
@@ -187,8 +196,10 @@ void client_conn_change_pair(struct client_conn *c, const struct ice_pair_info *
 
 void client_conn_run_loose(struct client_conn *c, struct nb_time now)
 {
-	if (nb_time_due(c->loose_until, now))
-		client_conn_lose_ice(c, now);
+	if (!nb_time_due(c->loose_until, now))
+		return;
+	c->cause = "no new path was found in time after a move";
+	client_conn_lose_ice(c, now);
 }
 
 /* Does ICE's path still carry anything, as far as we can tell? */
@@ -264,6 +275,7 @@ void client_conn_relay_up(struct client_conn *c, uint32_t channel, struct nb_tim
 		return;
 	c->relay = RELAY_UP;
 	c->channel = channel;
+	c->cause = "the relay is there";
 	if (c->ice_path)
 		c->offer_at = NB_TIME_NEVER;
 	choose_path(c, now);
@@ -278,6 +290,7 @@ void client_conn_relay_gone(struct client_conn *c, struct nb_time now)
 	if (c->relay == NO_RELAY)
 		return;
 	c->relay = NO_RELAY;
+	c->cause = "the relay is gone, or the other agent left it";
 	choose_path(c, now);
 	if (up)
 		client_conn_guard_event(c, now);
@@ -336,6 +349,7 @@ void client_conn_run_watcher(struct client_conn *c, struct nb_time now)
 		return;
 	}
 	c->handshake.ns = 0;
+	c->cause = "no WireGuard handshake came through";
 	if (c->ice_path) {
 		client_conn_end_session(c, now);
 		return;

@@ -142,16 +142,30 @@ size_t client_conn_report_pairs(const struct ice_agent *a, struct ice_pair_repor
 	return n;
 }
 
+/* What a pair had come to when its session ended. */
+static void close_report(struct ice_pair_report *r)
+{
+	if (r->end == ICE_PAIR_UNANSWERED)
+		r->end = ICE_PAIR_TIMED_OUT;
+	else if (r->end == ICE_PAIR_SELECTED)
+		r->end = ICE_PAIR_WAS_SELECTED;
+	else if (r->end == ICE_PAIR_UNTRIED && r->note == ICE_NOTE_WAITS)
+		r->note = ICE_NOTE_GIVEN_UP;
+}
+
 static void keep_report(struct client_conn *c)
 {
 	struct ice_pair_report all[CLIENT_PAIRS_MAX];
 	size_t n = client_conn_report_pairs(c->session->agent, all, CLIENT_PAIRS_MAX);
 
+	ice_candidate_counts(c->session->agent, &c->tried_locals, &c->tried_remotes);
 	free(c->tried);
 	c->tried = n ? malloc(n * sizeof *all) : NULL;
 	c->ntried = c->tried ? n : 0;
 	if (c->ntried)
 		memcpy(c->tried, all, n * sizeof *all);
+	for (size_t i = 0; i < c->ntried; i++)
+		close_report(&c->tried[i]);
 }
 
 /* The agent goes, and with it both session ids: the next one is a new session (spec 1.3). */
@@ -272,6 +286,7 @@ static void session_died(struct client_conn *c, struct nb_time now)
 		return;
 	}
 	client_conn_doubt_flaps(c, now);
+	c->cause = "ICE got no answer any more";
 	client_conn_end_session(c, now);
 }
 
@@ -395,6 +410,7 @@ void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_tim
 		return;
 	client_conn_pump(c, now);
 	if (hard && !session_survives(c)) {
+		c->cause = "our network changed";
 		client_conn_loosen(c, now);
 		client_conn_show_up(c);
 		c->offer_at = now;

@@ -183,6 +183,8 @@ static void end_for_new(struct client_conn *c, const struct client_signal_msg *m
 {
 	bool restarted = strcmp(c->session->ufrag, m->ufrag) != 0;
 
+	c->cause = m->path_lost ? "the other agent hears nothing on ICE's path" : restarted ? "the other agent was restarted" :
+		   "the other agent moved, or lost us";
 	if (m->path_lost) {
 		client_conn_doubt_flaps(c, now);
 		c->died = now;
@@ -248,6 +250,7 @@ static void note_nat(struct client_conn *c, const struct client_signal_msg *m)
 static void on_description(struct client_conn *c, const struct client_signal_msg *m, struct nb_time now)
 {
 	c->peer_ice = m->ufrag[0] && m->pwd[0];
+	c->described = true;
 	c->peer_ours = m->rare_checks;
 	note_nat(c, m);
 	c->peer_port = m->wg_port;
@@ -255,10 +258,12 @@ static void on_description(struct client_conn *c, const struct client_signal_msg
 	c->peer_relay_ip = m->relay_ip;
 	note_restart(c, m);
 	client_conn_open_relay(c, now);
-	if (!c->peer_ice)
+	if (!c->peer_ice) {
+		c->cause = "the other agent uses relays only";
 		client_conn_end_session(c, now);
-	else if (!c->cfg.net->force_relay)
+	} else if (!c->cfg.net->force_relay) {
 		ice_message(c, m, now);
+	}
 	if (m->type == CLIENT_SIGNAL_OFFER)
 		client_conn_push_signal(c, CLIENT_SIGNAL_ANSWER);
 }

@@ -1,9 +1,12 @@
-/* conn_why.c - see conn.h: what a connection tells people: its state, the pairs that were tried, and one sentence that
- * says why it is direct, relayed or not there. Changes nothing. Tests: tests/unit/client_conn_test.c */
+/* conn_why.c - see conn.h: what a connection tells people: its state, the pairs that were tried, what its path was and
+ * became, and the facts of the one sentence (why.h) that says why it is direct, relayed or not there.
+ * Tests: tests/unit/client_conn_test.c, tests/unit/client_why_test.c */
 #include "client/conn_int.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "client/why.h"
 
 /* ---- Pairs ---- */
 
@@ -19,70 +22,112 @@ size_t client_conn_pairs(const struct client_conn *c, struct ice_pair_report *ou
 	return n;
 }
 
-/* ---- One sentence ---- */
-
-/* What speaks against a direct path, from what was tried. */
-static void why_not_direct(const struct client_conn *c, char *out, size_t cap)
+size_t client_conn_pruned(const struct client_conn *c, struct ice_pair_report *out, size_t max)
 {
-	struct ice_pair_report pairs[CLIENT_PAIRS_MAX];
-	size_t n = client_conn_pairs(c, pairs, CLIENT_PAIRS_MAX), direct = 0;
-	bool mapped = false, learned = false;
+	size_t n = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		if (pairs[i].local_type == ICE_RELAY || pairs[i].remote_type == ICE_RELAY)
-			continue;
-		direct++;
-		mapped |= pairs[i].remote_type == ICE_SRFLX;
-		learned |= pairs[i].remote_type == ICE_PRFLX;
-	}
-	if (c->cfg.net->force_relay || c->cfg.net->relay_only)
-		snprintf(out, cap, "this agent was told to use relays only");
-	else if (!c->peer_ice)
-		snprintf(out, cap, "the other agent was told to use relays only");
-	else if (!n)
-		snprintf(out, cap, "the two have not exchanged addresses yet");
-	else if (!direct)
-		snprintf(out, cap, "the two have no address of one family in common");
-	else if (learned)
-		snprintf(out, cap, "none of %zu direct pairs works both ways: a NAT gives each destination another port", direct);
-	else
-		snprintf(out, cap, "none of %zu direct pairs answered: %s", direct, mapped ?
-			 "a NAT gives each destination another port, or a firewall drops UDP" :
-			 "the other side has no address that can be reached from here, or a firewall drops UDP");
+	while (c->session && n < max && ice_pruned_report(c->session->agent, (unsigned)n, &out[n]))
+		n++;
+	return n;
 }
 
-static void why_direct(const struct client_conn *c, char *out, size_t cap)
-{
-	char at[NB_ADDR_TEXT + 8];
-	bool nat = c->pair.local.type != ICE_HOST || c->pair.remote.type != ICE_HOST;
+/* ---- One sentence ---- */
 
-	nb_endpoint_format(at, &c->pair.remote.at);
-	if (!nb_time_is_never(c->loose_until))
-		snprintf(out, cap, "one of the two moved; packets still pass by %s while a new path is looked for", at);
-	else if (nat)
-		snprintf(out, cap, "the NATs on the way let checks through: the other side answers as %s (%s)", at,
-			 ice_type_name(c->pair.remote.type));
-	else
-		snprintf(out, cap, "both machines reach each other's own address, %s", at);
+static void count_pairs(const struct client_conn *c, struct client_why *w)
+{
+	struct ice_pair_report pairs[CLIENT_PAIRS_MAX];
+	size_t n = client_conn_pairs(c, pairs, CLIENT_PAIRS_MAX);
+	const struct nb_addr *mine = &c->cfg.net->nat.mapped.addr;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct ice_pair_report *p = &pairs[i];
+
+		if (p->local_type == ICE_RELAY || p->remote_type == ICE_RELAY)
+			continue;
+		w->direct++;
+		w->learned |= p->remote_type == ICE_PRFLX;
+		if (p->remote_type == ICE_SRFLX && nb_addr_eq(&p->remote.addr, mine))
+			w->shared = *mine;
+	}
+}
+
+static void count_candidates(const struct client_conn *c, struct client_why *w)
+{
+	w->session = c->session || c->tried_locals || c->tried_remotes;
+	w->locals = c->tried_locals;
+	w->remotes = c->tried_remotes;
+	if (!c->session)
+		return;
+	ice_candidate_counts(c->session->agent, &w->locals, &w->remotes);
+	w->checking = ice_state(c->session->agent) == ICE_CHECKING;
 }
 
 void client_conn_why(const struct client_conn *c, char out[CLIENT_WHY_MAX])
 {
-	static const char *const how[] = { "not connected", "relayed over the NetBird relay", "relayed over TURN", "direct" };
-	char reason[CLIENT_WHY_MAX - 60];
+	const struct client_network *net = c->cfg.net;
+	struct client_why w = {
+		.open = c->open, .path = c->path, .loose = !nb_time_is_never(c->loose_until),
+		.flaps = c->path == CLIENT_PATH_RELAY && c->ice_path ? c->flaps : 0,
+		.local_type = c->pair.local.type, .remote_type = c->pair.remote.type, .remote = c->pair.remote.at,
+		.force_relay = net->force_relay, .relay_only = net->relay_only, .described = c->described,
+		.peer_ice = c->peer_ice, .peer_relay_only = c->peer_relay_only, .peer_ours = c->peer_ours,
+		.here = net->nat, .there = c->peer_nat, .blacklisted = net->blacklisted,
+		.relay_configured = net->relay_configured, .relay_home = net->relay_url[0], .relay_peer = c->peer_relay[0],
+		.relay_up = c->relay == RELAY_UP,
+	};
 
-	if (!c->open) {
-		snprintf(out, CLIENT_WHY_MAX, "idle: nobody needs this peer");
+	count_pairs(c, &w);
+	count_candidates(c, &w);
+	client_why_text(out, &w);
+}
+
+/* ---- History ---- */
+
+void client_conn_note_path(struct client_conn *c, struct nb_time now)
+{
+	struct client_conn_step *s;
+
+	if (!c->steps)
+		c->steps = calloc(CLIENT_STEPS_MAX, sizeof *c->steps);
+	if (!c->steps)
 		return;
+	if (c->nsteps == CLIENT_STEPS_MAX) {
+		c->steps_at = (c->steps_at + 1) % CLIENT_STEPS_MAX;
+		c->nsteps--;
 	}
-	if (c->path == CLIENT_PATH_DIRECT)
-		why_direct(c, reason, sizeof reason);
-	else if (c->path == CLIENT_PATH_RELAY && c->ice_path)
-		snprintf(reason, sizeof reason, "the direct path was lost soon after it was found, %u times in a row; "
-			 "it is there again and will be used when it has held for a while", c->flaps);
-	else
-		why_not_direct(c, reason, sizeof reason);
-	snprintf(out, CLIENT_WHY_MAX, "%s because %s", how[c->path], reason);
+	s = &c->steps[(c->steps_at + c->nsteps++) % CLIENT_STEPS_MAX];
+	*s = (struct client_conn_step){ .at = now, .path = c->path, .why = c->cause ? c->cause : "" };
+	if (c->path != CLIENT_PATH_DIRECT && c->path != CLIENT_PATH_TURN)
+		return;
+	s->local_type = c->pair.local.type;
+	s->remote_type = c->pair.remote.type;
+	s->remote = c->pair.remote.at;
+}
+
+size_t client_conn_steps(const struct client_conn *c, struct client_conn_step *out, size_t max)
+{
+	size_t n = c->nsteps < max ? c->nsteps : max;
+
+	for (size_t i = 0; i < n; i++)
+		out[i] = c->steps[(c->steps_at + c->nsteps - n + i) % CLIENT_STEPS_MAX];
+	return n;
+}
+
+/* ---- The other side ---- */
+
+void client_conn_peer(const struct client_conn *c, struct client_conn_peer *out)
+{
+	*out = (struct client_conn_peer){ .described = c->described, .ours = c->peer_ours, .ice = c->peer_ice,
+					  .relay_only = c->peer_relay_only, .nat = c->peer_nat };
+	client_conn_copy_text(out->relay_url, sizeof out->relay_url, c->peer_relay);
+}
+
+const char *client_conn_relay_state(const struct client_conn *c, const char **url)
+{
+	static const char *const words[] = { "none", "opening", "up" };
+
+	*url = c->relay == NO_RELAY ? "" : c->relay_url;
+	return words[c->relay];
 }
 
 /* ---- Status ---- */

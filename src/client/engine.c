@@ -423,6 +423,11 @@ void client_engine_hosts(struct client_engine *e, const struct nb_addr *hosts, s
 	network_changed(e, hard, now);
 }
 
+void client_engine_left_out(struct client_engine *e, const char *names)
+{
+	snprintf(e->net.blacklisted, sizeof e->net.blacklisted, "%s", names);
+}
+
 void client_engine_mapped(struct client_engine *e, const struct nb_endpoint *external, struct nb_time now)
 {
 	e->net.mapped = *external;

@@ -76,16 +76,13 @@ static void fill_path(const struct client_conn_status *c, Daemon__PeerState *s, 
 
 static char *pair_text(const struct ice_pair_report *r, struct nb_arena *a)
 {
-	static const char *const ends[] = { "not tried", "no answer", "works", "in use" };
-	char from[NB_ADDR_TEXT + 8], to[NB_ADDR_TEXT + 8];
+	char from[NB_ADDR_TEXT], to[NB_ADDR_TEXT], end[ICE_PAIR_TEXT];
 
 	nb_endpoint_format(from, &r->local);
 	nb_endpoint_format(to, &r->remote);
-	if (r->rtt_ns)
-		return nb_arena_printf(a, "%s %s -> %s %s: %s, %.1f ms", ice_type_name(r->local_type), from,
-				       ice_type_name(r->remote_type), to, ends[r->end], (double)r->rtt_ns / 1e6);
+	ice_pair_end_text(end, r);
 	return nb_arena_printf(a, "%s %s -> %s %s: %s", ice_type_name(r->local_type), from, ice_type_name(r->remote_type), to,
-			       ends[r->end]);
+			       end);
 }
 
 static Nestbox__PeerWhy *peer_why(const struct client_conn *c, struct nb_arena *a)

@@ -158,26 +158,6 @@ int ice_event(struct ice_agent *a, struct ice_event *ev)
 	return 1;
 }
 
-bool ice_pair_report(const struct ice_agent *a, unsigned i, struct ice_pair_report *out)
-{
-	const struct ice_candidate *local, *remote;
-	const struct ice_pair *p;
-
-	if (i >= a->npairs)
-		return false;
-	p = &a->pairs[i];
-	local = &a->locals[p->label].c;
-	remote = &a->remotes[p->remote];
-	*out = (struct ice_pair_report){ local->type, remote->type, local->at, remote->at, ICE_PAIR_UNTRIED, p->rtt_ns };
-	if ((int)i == a->selected)
-		out->end = ICE_PAIR_SELECTED;
-	else if (p->state == ICE_PAIR_SUCCEEDED)
-		out->end = ICE_PAIR_WORKS;
-	else if (p->state == ICE_PAIR_PROGRESS)
-		out->end = ICE_PAIR_UNANSWERED;
-	return true;
-}
-
 bool ice_selected(const struct ice_agent *a, struct ice_pair_info *info)
 {
 	const struct ice_pair *p;
@@ -267,7 +247,7 @@ static bool same_path(const struct ice_candidate *x, const struct ice_candidate 
 }
 
 /* The candidate that stands for its path: the one of highest priority, the first among equals. */
-static unsigned best_local(const struct ice_agent *a, unsigned like)
+unsigned ice_best_local(const struct ice_agent *a, unsigned like)
 {
 	unsigned best = like;
 
@@ -288,7 +268,7 @@ static void pair_paths(struct ice_agent *a, unsigned remote, struct nb_time now)
 	for (unsigned i = 0; i < a->nlocals; i++) {
 		const struct ice_candidate *c = &a->locals[i].c;
 
-		if (c->at.addr.family != a->remotes[remote].at.addr.family || best_local(a, i) != i)
+		if (c->at.addr.family != a->remotes[remote].at.addr.family || ice_best_local(a, i) != i)
 			continue;
 		pair_add(a, i, remote, now);
 	}
@@ -306,7 +286,7 @@ static void pair_local(struct ice_agent *a, unsigned local, struct nb_time now)
 			continue;
 		if (!p) {
 			pair_add(a, local, r, now);
-		} else if (best_local(a, p->local) == local) {
+		} else if (ice_best_local(a, p->local) == local) {
 			if (p->label == p->local)
 				p->label = (uint8_t)local;
 			p->local = (uint8_t)local;
@@ -850,6 +830,7 @@ static int output_check(struct ice_agent *a, struct nb_dgram *out, unsigned *via
 		p->state = ICE_PAIR_PROGRESS;
 	if (p->tries < 255)
 		p->tries++;
+	p->checks += p->checks < UINT16_MAX;
 	p->last_sent = now;
 	if (p - a->pairs == a->selected)
 		note_asked(a, now);

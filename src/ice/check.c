@@ -205,8 +205,13 @@ static int on_error(struct ice_agent *a, const struct stun_msg *m, const struct 
 		return NB_E_AUTH;
 	q->sent.ns = 0;
 	a->stats.responses_received++;
-	if (stun_get_error(m, &code, NULL) || code != 487)
+	if (stun_get_error(m, &code, NULL))
+		code = 0;
+	p->conflict = code == 487;
+	if (code != 487) {
+		p->error = (uint16_t)code;
 		return 0;	/* the check goes on being repeated */
+	}
 	if (q->controlling == a->controlling)
 		ice_switch_role(a, !a->controlling, now);
 	if (p->state != ICE_PAIR_SUCCEEDED)
@@ -365,6 +370,7 @@ static int on_request(struct ice_agent *a, const struct stun_msg *m, const struc
 	p = ice_pair_find(a, via, &in->from);
 	if (!p)
 		return 0;	/* no local candidate of that family yet, or the tables are full */
+	p->provoked = true;
 	ice_pair_heard(a, p, now);
 	if (!a->controlling && stun_has(m, ICE_A_USE_CANDIDATE))
 		nominated_by_peer(a, p, m, now);

@@ -156,13 +156,31 @@ struct ice_stats {
 };
 
 /* One candidate pair and what became of it, for people. */
-enum ice_pair_end { ICE_PAIR_UNTRIED, ICE_PAIR_UNANSWERED, ICE_PAIR_WORKS, ICE_PAIR_SELECTED };
+enum ice_pair_end {
+	ICE_PAIR_UNTRIED,	/* note says why */
+	ICE_PAIR_UNANSWERED,	/* so far */
+	ICE_PAIR_TIMED_OUT,
+	ICE_PAIR_REFUSED,	/* error says with what */
+	ICE_PAIR_CONFLICT,	/* both sides took the same role, and that was the last word */
+	ICE_PAIR_PRUNED,	/* no pair of its own: it leaves by the same socket as another local candidate */
+	ICE_PAIR_WORKS,
+	ICE_PAIR_SELECTED,
+	ICE_PAIR_WAS_SELECTED,	/* until its session ended */
+};
+enum ice_pair_note { ICE_NOTE_NONE, ICE_NOTE_WAITS, ICE_NOTE_OTHER_SELECTED, ICE_NOTE_GIVEN_UP };
 struct ice_pair_report {
 	enum ice_type local_type, remote_type;
 	struct nb_endpoint local, remote;
 	enum ice_pair_end end;
 	int64_t rtt_ns;			/* 0: never measured */
+	uint16_t checks;		/* sent */
+	uint16_t error;			/* STUN error code of the last refusal, 0 none */
+	bool heard;			/* checks of the other side came this way */
+	enum ice_pair_note note;
 };
+#define ICE_PAIR_TEXT 96
+/* "no answer to 9 checks", "selected, 0.4 ms" and so on. */
+void ice_pair_end_text(char out[ICE_PAIR_TEXT], const struct ice_pair_report *r);
 
 struct ice_agent;
 
@@ -206,6 +224,10 @@ enum ice_state ice_state(const struct ice_agent *a);
 bool ice_selected(const struct ice_agent *a, struct ice_pair_info *info);
 /* The i-th pair; false behind the last. */
 bool ice_pair_report(const struct ice_agent *a, unsigned i, struct ice_pair_report *out);
+/* The same for pairs that were not made (ICE_PAIR_PRUNED). */
+bool ice_pruned_report(const struct ice_agent *a, unsigned i, struct ice_pair_report *out);
+/* How many candidates there are of our own and of the other side's, learned ones included. */
+void ice_candidate_counts(const struct ice_agent *a, unsigned *local, unsigned *remote);
 const struct ice_stats *ice_stats(const struct ice_agent *a);
 bool ice_is_controlling(const struct ice_agent *a);
 void *ice_user(const struct ice_agent *a);

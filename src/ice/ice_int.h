@@ -48,6 +48,10 @@ struct ice_pair {
 	uint8_t tries;		/* checks without an answer */
 	uint8_t pending_at;
 	bool nominated;		/* controlled: the other side wants it, select on success */
+	bool conflict;		/* the last answer was a role conflict */
+	bool provoked;		/* the other side's checks came this way */
+	uint16_t checks;	/* sent in all, for people */
+	uint16_t error;		/* STUN error code of the last refusal */
 	uint64_t priority;
 	struct nb_time next;	/* next check, or never */
 	struct nb_time last_sent;
@@ -123,6 +127,8 @@ void ice_random_text(char *out, size_t n, const char *alphabet, unsigned letters
  * NB_E_NOMEM. */
 int ice_grow(void *table, unsigned *cap, unsigned n, unsigned max, size_t size);
 struct ice_pair *ice_pair_find(struct ice_agent *a, unsigned via, const struct nb_endpoint *remote);
+/* The local candidate that stands for the path of this one. */
+unsigned ice_best_local(const struct ice_agent *a, unsigned like);
 int ice_remote_find(const struct ice_agent *a, const struct nb_endpoint *at);
 /* Remember a remote candidate and pair it; returns its index or a negative error. */
 int ice_remote_insert(struct ice_agent *a, const struct ice_candidate *c, struct nb_time now);

@@ -2,19 +2,39 @@
  * told to engine, relays, management and signal when they have settled. */
 #include "run/agent_int.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SETTLE_NS (50 * NB_MS)		/* quiet time after address changes */
 #define SETTLE_LIMIT_NS (300 * NB_MS)	/* but not longer than this after the first */
 #define IFADDRS_MAX 256
 
-static bool usable(const struct run_agent *a, const struct os_ifaddr *i)
+#define LEFT_OUT_MAX 128
+
+/* Names of interfaces that only the configuration makes unusable, each once. */
+static void leave_out(char out[LEFT_OUT_MAX], const char *name)
 {
-	return i->up && !i->loopback && !i->wireguard && i->index != a->ifindex && ice_interface_usable(i->name) &&
-	       !client_config_blacklisted(&a->profile, i->name) && ice_address_usable(&i->prefix.addr);
+	size_t n = strlen(out), len = strlen(name);
+	const char *at = strstr(out, name);
+
+	if ((at && (at == out || at[-1] == ' ') && (!at[len] || at[len] == ',')) || n + len + 3 > LEFT_OUT_MAX)
+		return;
+	snprintf(out + n, LEFT_OUT_MAX - n, "%s%s", n ? ", " : "", name);
 }
 
-static size_t list_hosts(const struct run_agent *a, struct nb_addr out[ICE_LOCAL_MAX])
+static bool usable(const struct run_agent *a, const struct os_ifaddr *i, char left_out[LEFT_OUT_MAX])
+{
+	if (!i->up || i->loopback || i->wireguard || i->index == a->ifindex || !ice_interface_usable(i->name) ||
+	    !ice_address_usable(&i->prefix.addr))
+		return false;
+	if (!client_config_blacklisted(&a->profile, i->name))
+		return true;
+	leave_out(left_out, i->name);
+	return false;
+}
+
+static size_t list_hosts(const struct run_agent *a, struct nb_addr out[ICE_LOCAL_MAX], char left_out[LEFT_OUT_MAX])
 {
 	struct os_ifaddr *list = calloc(IFADDRS_MAX, sizeof *list);
 	size_t n = 0, hosts = 0;
@@ -22,7 +42,7 @@ static size_t list_hosts(const struct run_agent *a, struct nb_addr out[ICE_LOCAL
 	if (list)
 		os_ifaddr_list(list, IFADDRS_MAX, &n);
 	for (size_t i = 0; i < n && hosts < ICE_LOCAL_MAX; i++)
-		if (usable(a, &list[i]))
+		if (usable(a, &list[i], left_out))
 			out[hosts++] = list[i].prefix.addr;
 	free(list);
 	return hosts;
@@ -63,11 +83,13 @@ static bool route_changed(struct run_agent *a)
 void run_agent_refresh_hosts(struct run_agent *a, struct nb_time now)
 {
 	struct nb_addr hosts[ICE_LOCAL_MAX];
+	char left_out[LEFT_OUT_MAX] = "";
 	bool rerouted = route_changed(a);
 	size_t n;
 
 	memset(hosts, 0, sizeof hosts);
-	n = list_hosts(a, hosts);
+	n = list_hosts(a, hosts, left_out);
+	client_engine_left_out(a->engine, left_out);
 	if (!rerouted && n == a->nhosts && !memcmp(hosts, a->hosts, sizeof hosts))
 		return;
 	memcpy(a->hosts, hosts, sizeof hosts);

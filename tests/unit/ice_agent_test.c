@@ -1165,9 +1165,65 @@ static void gathering(void **state)
 	ice_free(a);
 }
 
+/* What people are told of each pair, in every state it can end in. */
+static void pair_reports(void **state)
+{
+	static const char *const ends[] = {
+		[ICE_PAIR_UNTRIED] = "not tried: another pair was selected first", [ICE_PAIR_UNANSWERED] = "no answer yet to 1 check",
+		[ICE_PAIR_TIMED_OUT] = "timed out: no answer to 9 checks", [ICE_PAIR_REFUSED] = "refused with error 400",
+		[ICE_PAIR_CONFLICT] = "role conflict", [ICE_PAIR_PRUNED] = "pruned: leaves by the same socket as another pair",
+		[ICE_PAIR_WORKS] = "works, 1.5 ms", [ICE_PAIR_SELECTED] = "selected, 1.5 ms",
+		[ICE_PAIR_WAS_SELECTED] = "was selected",
+	};
+	struct ice_pair_report r = { .note = ICE_NOTE_OTHER_SELECTED, .error = 400 };
+	char text[ICE_PAIR_TEXT];
+
+	(void)state;
+	for (int i = 0; i <= ICE_PAIR_WAS_SELECTED; i++) {
+		r.end = (enum ice_pair_end)i;
+		r.checks = i == ICE_PAIR_UNANSWERED ? 1 : 9;
+		r.rtt_ns = i == ICE_PAIR_WAS_SELECTED ? 0 : 1500000;
+		ice_pair_end_text(text, &r);
+		assert_string_equal(text, ends[i]);
+	}
+	r = (struct ice_pair_report){ .end = ICE_PAIR_TIMED_OUT, .checks = 2, .heard = true };
+	ice_pair_end_text(text, &r);
+	assert_string_equal(text, "timed out: no answer to 2 checks, though the other side's came this way");
+
+	/* The same from an agent: one host and one reflexive candidate behind one socket, three remote ones. */
+	begin(true);
+	local("1 1 udp 2130706431 192.0.2.7 51820 typ host", 0);
+	local("1 1 udp 1694498815 198.51.100.7 51820 typ srflx raddr 0.0.0.0 rport 51820", 0);
+	remote("1 1 udp 2130706431 192.0.2.1 1 typ host");
+	remote("1 1 udp 2130706431 192.0.2.2 2 typ host");
+	assert_true(ice_pair_report(a, 1, &r));
+	assert_int_equal(r.end, ICE_PAIR_UNTRIED);
+	assert_int_equal(r.note, ICE_NOTE_WAITS);
+	assert_false(ice_pair_report(a, 2, &r));
+	assert_true(ice_pruned_report(a, 1, &r));
+	assert_int_equal(r.end, ICE_PAIR_PRUNED);
+	assert_int_equal(r.local_type, ICE_SRFLX);
+	assert_false(ice_pruned_report(a, 2, &r));
+	assert_true(output());
+	assert_int_equal(answer("192.0.2.1:1", THEIR_PWD, 400), 0);
+	assert_true(ice_pair_report(a, 0, &r));
+	assert_int_equal(r.end, ICE_PAIR_REFUSED);
+	assert_int_equal(r.error, 400);
+	later(5);
+	assert_true(output());
+	assert_true(ice_pair_report(a, 1, &r));
+	assert_int_equal(r.end, ICE_PAIR_UNANSWERED);
+	assert_int_equal(r.checks, 1);
+	assert_int_equal(answer("192.0.2.2:2", THEIR_PWD, 487), 0);
+	assert_true(ice_pair_report(a, 1, &r));
+	assert_int_equal(r.end, ICE_PAIR_CONFLICT);
+	ice_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pair_reports),
 		cmocka_unit_test(stock_controls_us), cmocka_unit_test(our_check),
 		cmocka_unit_test(acceptance_waits), cmocka_unit_test(direct_replaces_relay),
 		cmocka_unit_test(direct_replaces_relay_as_the_other_side_says),

@@ -57,10 +57,13 @@ struct client_engine_ops {
 	void (*changed)(void *arg);
 	/* One entry of the event history. */
 	void (*event)(void *arg, const char *message);
-	/* Connections to relays, as in client/relay_client.h: dial, queue a message, give up. */
-	void (*relay_dial)(void *arg, unsigned id, const struct relaymsg_url *url, const struct nb_addr *ip);
-	int (*relay_send)(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body, bool must);
-	void (*relay_hang_up)(void *arg, unsigned id);
+	/* Connections to relays, as in client/relay_client.h, and to TURN servers (turn: url only names host, port and whether
+	 * there is TLS): dial, queue a message, give up. */
+	void (*link_dial)(void *arg, unsigned id, bool turn, const struct relaymsg_url *url, const struct nb_addr *ip);
+	void (*link_send)(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body);
+	void (*link_hang_up)(void *arg, unsigned id);
+	/* Name a channel on a connection for endpoints of kind STREAM (run/link.h); an empty key forgets it. */
+	void (*link_channel)(void *arg, unsigned id, uint32_t channel, struct nb_bytes key);
 };
 
 struct client_engine_config {
@@ -112,12 +115,10 @@ void client_engine_wg_event(struct client_engine *e, enum wg_event_kind kind, co
 /* Counters of a peer for the next status. */
 void client_engine_wg_stats(struct client_engine *e, const uint8_t key[NB_KEY_LEN], const struct wg_peer_stats *s);
 
-/* Relay connections: see client_relays_opened(), _message(), _lost(). */
-void client_engine_relay_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, struct nb_time now);
-void client_engine_relay_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now);
-void client_engine_relay_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now);
-/* What the data plane sends on a relay channel (kind STREAM, its id). Returns as client_relays_send(). */
-int client_engine_stream(struct client_engine *e, uint32_t channel, struct nb_bytes data);
+/* Connections: as client_relays_opened(), _message(), _lost(). */
+void client_engine_link_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, struct nb_time now);
+void client_engine_link_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now);
+void client_engine_link_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now);
 
 struct nb_time client_engine_deadline(const struct client_engine *e);
 void client_engine_timer(struct client_engine *e, struct nb_time now);

@@ -13,21 +13,28 @@ static void on_dial(void *arg, unsigned id, const struct relaymsg_url *url, cons
 {
 	struct client_engine *e = arg;
 
-	e->cfg.ops->relay_dial(e->cfg.arg, id, url, ip);
+	e->cfg.ops->link_dial(e->cfg.arg, id, false, url, ip);
 }
 
-static int on_send(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body, bool must)
+static void on_send(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body)
 {
 	struct client_engine *e = arg;
 
-	return e->cfg.ops->relay_send(e->cfg.arg, id, head, body, must);
+	e->cfg.ops->link_send(e->cfg.arg, id, head, body);
 }
 
 static void on_hang_up(void *arg, unsigned id)
 {
 	struct client_engine *e = arg;
 
-	e->cfg.ops->relay_hang_up(e->cfg.arg, id);
+	e->cfg.ops->link_hang_up(e->cfg.arg, id);
+}
+
+static void on_channel(void *arg, unsigned id, uint32_t channel, const uint8_t *peer, bool on)
+{
+	struct client_engine *e = arg;
+
+	e->cfg.ops->link_channel(e->cfg.arg, id, channel, nb_bytes(peer, on ? RELAYMSG_ID_LEN : 0));
 }
 
 static void on_home(void *arg)
@@ -82,7 +89,9 @@ static void on_data(void *arg, void *user, uint32_t channel, struct nb_bytes pay
 		e->cfg.ops->deliver(e->cfg.arg, &ep, payload);
 }
 
-static const struct client_relays_ops relay_ops = { on_dial, on_send, on_hang_up, on_home, on_up, on_gone, on_data };
+static const struct client_relays_ops relay_ops = {
+	on_dial, on_send, on_hang_up, on_home, on_up, on_gone, on_channel, on_data,
+};
 
 int client_engine_relays_new(struct client_engine *e)
 {
@@ -142,26 +151,21 @@ void client_engine_relay_open_channel(struct client_engine *e, struct engine_pee
 
 /* --- from the driver --- */
 
-void client_engine_relay_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, struct nb_time now)
+void client_engine_link_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, struct nb_time now)
 {
 	e->relay_now = now;
 	client_relays_opened(e->relays, id, ip, now);
 }
 
-void client_engine_relay_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now)
+void client_engine_link_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now)
 {
 	e->relay_now = now;
 	client_relays_message(e->relays, id, in, now);
 }
 
-void client_engine_relay_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now)
+void client_engine_link_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now)
 {
 	e->relay_now = now;
 	client_relays_lost(e->relays, id, why, now);
 	e->cfg.ops->changed(e->cfg.arg);
-}
-
-int client_engine_stream(struct client_engine *e, uint32_t channel, struct nb_bytes data)
-{
-	return client_relays_send(e->relays, channel, data);
 }

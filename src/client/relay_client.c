@@ -22,6 +22,7 @@
 #define EARLY_MAX 64
 #define CHANNELS_MAX 16384
 #define SLOT_BITS 14
+#define GENERATIONS ((1u << (31 - SLOT_BITS)) - 1)	/* the top bit of ids is not ours */
 
 enum relay_state { FREE, DYING, DIALLING, AUTHENTICATING, UP };
 
@@ -116,12 +117,12 @@ static struct relay *relay_dial(struct client_relays *r, const char *url, const 
 	return NULL;
 }
 
-static int say(struct client_relays *r, struct relay *y, enum relaymsg_type type, const uint8_t *id)
+static void say(struct client_relays *r, struct relay *y, enum relaymsg_type type, const uint8_t *id)
 {
 	uint8_t head[RELAYMSG_HEADER];
 
 	relaymsg_header(head, type);
-	return r->cfg.ops->send(r->cfg.arg, y->id, nb_bytes(head, sizeof head), nb_bytes(id, id ? RELAYMSG_ID_LEN : 0), true);
+	r->cfg.ops->send(r->cfg.arg, y->id, nb_bytes(head, sizeof head), nb_bytes(id, id ? RELAYMSG_ID_LEN : 0));
 }
 
 /* --- channels --- */
@@ -162,8 +163,10 @@ static void channel_free(struct client_relays *r, struct channel *c)
 {
 	struct relay *y = c->relay;
 
+	if (c->up)
+		r->cfg.ops->channel(r->cfg.arg, y->id, c->id, c->peer, false);
 	if (c->subscribed && y->state == UP)
-		(void)say(r, y, RELAYMSG_UNSUBSCRIBE, c->peer);
+		say(r, y, RELAYMSG_UNSUBSCRIBE, c->peer);
 	nb_map_del(&y->by_peer, nb_bytes(c->peer, sizeof c->peer));
 	nb_list_del(&c->node);
 	r->channels[c->id & ((1u << SLOT_BITS) - 1)] = NULL;
@@ -184,7 +187,7 @@ static void subscribe(struct client_relays *r, struct channel *c, struct nb_time
 	c->subscribed = true;
 	c->deadline = nb_time_add(now, ONLINE_NS);
 	r->channels_at = nb_time_min(r->channels_at, c->deadline);
-	(void)say(r, c->relay, RELAYMSG_SUBSCRIBE, c->peer);
+	say(r, c->relay, RELAYMSG_SUBSCRIBE, c->peer);
 }
 
 /* --- early messages --- */
@@ -295,7 +298,7 @@ static void start_race(struct client_relays *r, struct nb_time now)
 static void relay_hang_up(struct client_relays *r, struct relay *y)
 {
 	if (y->state == UP)
-		(void)say(r, y, RELAYMSG_CLOSE, NULL);
+		say(r, y, RELAYMSG_CLOSE, NULL);
 	y->state = FREE;
 	nb_map_fini(&y->by_peer);
 	r->cfg.ops->hang_up(r->cfg.arg, y->id);
@@ -385,6 +388,7 @@ static void channel_up(struct client_relays *r, struct channel *c, struct nb_tim
 		return;
 	c->up = true;
 	c->deadline = NB_TIME_NEVER;
+	r->cfg.ops->channel(r->cfg.arg, c->relay->id, id, c->peer, true);
 	r->cfg.ops->up(r->cfg.arg, c->user, id);
 	c = channel_find(r, id);
 	if (!c || !early_take(r, c, &e, now))
@@ -439,7 +443,7 @@ void client_relays_message(struct client_relays *r, unsigned id, struct nb_bytes
 		on_transport(r, y, &m, now);
 		break;
 	case RELAYMSG_HEALTH:
-		(void)say(r, y, RELAYMSG_HEALTH, NULL);
+		say(r, y, RELAYMSG_HEALTH, NULL);
 		break;
 	case RELAYMSG_ONLINE:
 	case RELAYMSG_OFFLINE:
@@ -466,7 +470,7 @@ void client_relays_opened(struct client_relays *r, unsigned id, const struct nb_
 	y->state = AUTHENTICATING;
 	y->deadline = nb_time_add(now, AUTH_NS);
 	n = relaymsg_auth(auth, r->self, nb_bytes(r->token, r->n_token));
-	(void)r->cfg.ops->send(r->cfg.arg, id, nb_bytes(auth, n), nb_bytes(NULL, 0), true);
+	r->cfg.ops->send(r->cfg.arg, id, nb_bytes(auth, n), nb_bytes(NULL, 0));
 	nb_wipe(auth, sizeof auth);
 }
 
@@ -503,8 +507,9 @@ uint32_t client_relays_open(struct client_relays *r, const char *peer_key, const
 	c->relay = y;
 	c->user = user;
 	c->deadline = NB_TIME_NEVER;
-	c->id = ++r->channel_generation << SLOT_BITS | (uint32_t)slot;
-	if (!c->id || channel_of(y, c->peer) || nb_map_put(&y->by_peer, nb_bytes(c->peer, sizeof c->peer), c, NULL)) {
+	r->channel_generation = r->channel_generation % GENERATIONS + 1;
+	c->id = r->channel_generation << SLOT_BITS | (uint32_t)slot;
+	if (channel_of(y, c->peer) || nb_map_put(&y->by_peer, nb_bytes(c->peer, sizeof c->peer), c, NULL)) {
 		free(c);
 		return 0;
 	}
@@ -521,19 +526,6 @@ void client_relays_close(struct client_relays *r, uint32_t channel)
 
 	if (c)
 		channel_free(r, c);
-}
-
-int client_relays_send(struct client_relays *r, uint32_t channel, struct nb_bytes payload)
-{
-	const struct channel *c = channel_find(r, channel);
-	uint8_t head[RELAYMSG_TRANSPORT_HEADER];
-
-	if (!c)
-		return NB_E_NOTFOUND;
-	if (!c->up || payload.n > RELAYMSG_MAX - sizeof head)
-		return NB_E_STATE;
-	relaymsg_transport_header(head, c->peer);
-	return r->cfg.ops->send(r->cfg.arg, c->relay->id, nb_bytes(head, sizeof head), payload, false);
 }
 
 void client_relays_update(struct client_relays *r, const char *const *urls, size_t n, struct nb_bytes token,

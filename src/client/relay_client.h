@@ -1,7 +1,7 @@
 /* relay_client.h - the agent's side of the NetBird relay protocol: the home relay (chosen by a race, kept, dialled
  * again), foreign relays where a peer's home is elsewhere, and one channel per peer on them. Pure: messages of open
- * connections and time in, messages and calls to the ops out. The driver (run/relay_link.h) dials and speaks
- * WebSocket; what a channel is good for is decided in client/conn.h. spec/relay-protocol.md 3, 6.
+ * connections and time in, messages and calls to the ops out. The drivers (run/link_dial.h, run/link.h) dial, speak
+ * WebSocket and carry the packets of channels; what a channel is good for is decided in client/conn.h. spec/relay-protocol.md 3, 6.
  * Tests: tests/unit/client_relay_client_test.c, tests/fuzz/relay_client_fuzz.c */
 #ifndef NB_CLIENT_RELAY_CLIENT_H
 #define NB_CLIENT_RELAY_CLIENT_H
@@ -20,8 +20,8 @@ struct client_relays_ops {
 	/* Connect and upgrade at url. ip: dial this address first (family 0: none), the URL's host stays the name that is
 	 * verified. Answered with client_relays_opened() or client_relays_lost(), not from within. */
 	void (*dial)(void *arg, unsigned id, const struct relaymsg_url *url, const struct nb_addr *ip);
-	/* Queue one message of two parts. Returns 0, or NB_E_* when it was not taken. */
-	int (*send)(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body, bool must);
+	/* Queue one message of two parts. */
+	void (*send)(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body);
 	/* Give the connection up, after what was queued is sent. It is not lost any more. */
 	void (*hang_up)(void *arg, unsigned id);
 	/* client_relays_home() has changed. */
@@ -30,7 +30,10 @@ struct client_relays_ops {
 	void (*up)(void *arg, void *user, uint32_t channel);
 	/* The channel is over; its id is void. why: one line. */
 	void (*gone)(void *arg, void *user, uint32_t channel, const char *why);
-	/* What the peer sent. Borrowed. */
+	/* From now on (until on is false), what the peer of a channel sends need not come through here, and what goes to it
+	 * does not: the driver takes both from and to connection id. peer: its id there, RELAYMSG_ID_LEN bytes. */
+	void (*channel)(void *arg, unsigned id, uint32_t channel, const uint8_t *peer, bool on);
+	/* What the peer sent before the driver knew the channel. Borrowed. */
 	void (*data)(void *arg, void *user, uint32_t channel, struct nb_bytes payload);
 };
 
@@ -65,8 +68,6 @@ uint32_t client_relays_open(struct client_relays *r, const char *peer_key, const
 			    void *user, struct nb_time now);
 /* gone does not come. 0 is allowed. */
 void client_relays_close(struct client_relays *r, uint32_t channel);
-/* Send to the peer. Returns 0, NB_E_NOTFOUND (channel is gone), NB_E_STATE (not up) or what ops.send said. */
-int client_relays_send(struct client_relays *r, uint32_t channel, struct nb_bytes payload);
 
 /* The driver's reports. ip: the remote address. */
 void client_relays_opened(struct client_relays *r, unsigned id, const struct nb_addr *ip, struct nb_time now);

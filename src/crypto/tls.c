@@ -371,6 +371,20 @@ size_t nbc_tls_read(struct nbc_tls *t, void *out, size_t cap)
 	return done;
 }
 
+struct nb_bytes nbc_tls_pending(struct nbc_tls *t)
+{
+	size_t n = 0;
+	unsigned char *at = state_has(t, BR_SSL_SENDREC) ? br_ssl_engine_sendrec_buf(t->eng, &n) : NULL;
+
+	return nb_bytes(at, n);
+}
+
+void nbc_tls_pulled(struct nbc_tls *t, size_t n)
+{
+	if (n)
+		br_ssl_engine_sendrec_ack(t->eng, n);
+}
+
 bool nbc_tls_wants_pull(const struct nbc_tls *t)
 {
 	return state_has(t, BR_SSL_SENDREC);

@@ -66,6 +66,9 @@ size_t nbc_tls_feed(struct nbc_tls *t, struct nb_bytes ciphertext);	/* from the 
 size_t nbc_tls_pull(struct nbc_tls *t, void *out, size_t cap);		/* for the network */
 size_t nbc_tls_write(struct nbc_tls *t, struct nb_bytes plaintext);	/* from the program */
 size_t nbc_tls_read(struct nbc_tls *t, void *out, size_t cap);		/* for the program */
+/* nbc_tls_pull without the copy: the bytes that wait (none: n 0), then how many of them were sent. */
+struct nb_bytes nbc_tls_pending(struct nbc_tls *t);
+void nbc_tls_pulled(struct nbc_tls *t, size_t n);
 /* Bytes for the network are waiting. */
 bool nbc_tls_wants_pull(const struct nbc_tls *t);
 /* Ready for bytes from the network. */

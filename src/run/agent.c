@@ -264,7 +264,7 @@ void run_agent_free(struct run_agent *a)
 	run_agent_free(a->aside);
 	a->ntickets = 0;
 	session_stop(a);
-	run_relay_links_free(a->links);
+	run_link_dials_free(a->links);
 	run_defer_cancel(&a->later);
 	run_defer_cancel(&a->delivered);
 	run_resolver_free(a->resolver);

@@ -3,6 +3,8 @@
 #include "run/agent_int.h"
 
 #include "base/log.h"
+#include "crypto/tls.h"
+#include "os/socket.h"
 
 static int op_iface(void *arg, const struct nb_prefix *v4, const struct nb_prefix *v6, int mtu)
 {
@@ -135,33 +137,41 @@ static void op_event(void *arg, const char *message)
 		a->cfg.event(a->cfg.arg, message);
 }
 
-static void op_relay_dial(void *arg, unsigned id, const struct relaymsg_url *url, const struct nb_addr *ip)
+static void op_link_dial(void *arg, unsigned id, bool turn, const struct relaymsg_url *url, const struct nb_addr *ip)
 {
 	struct run_agent *a = arg;
 	struct os_sockopt o = { .mark = RUN_AGENT_FWMARK };
 
-	run_relay_links_dial(a->links, id, url, ip, &o);
+	run_link_dials_start(a->links, id, turn, url, ip, &o);
 }
 
-static int op_relay_send(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body, bool must)
+static void op_link_send(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body)
 {
-	return run_relay_links_send(((struct run_agent *)arg)->links, id, head, body, must);
+	run_tunnel_link_send(((struct run_agent *)arg)->tunnel, id, head, body);
 }
 
-static void op_relay_hang_up(void *arg, unsigned id)
+static void op_link_hang_up(void *arg, unsigned id)
 {
-	run_relay_links_hang_up(((struct run_agent *)arg)->links, id);
+	struct run_agent *a = arg;
+
+	run_link_dials_forget(a->links, id);
+	run_tunnel_link_drop(a->tunnel, id);
+}
+
+static void op_link_channel(void *arg, unsigned id, uint32_t channel, struct nb_bytes key)
+{
+	run_tunnel_link_channel(((struct run_agent *)arg)->tunnel, id, channel, key);
 }
 
 const struct client_engine_ops run_agent_engine_ops = {
 	op_iface, op_peer_set, op_peer_remove, op_filter, op_peer_reset, op_peer_endpoint, op_deliver, op_turn_server,
 	op_dgram, op_signal, op_lookup, op_restart, op_changed, op_event,
-	op_relay_dial, op_relay_send, op_relay_hang_up,
+	op_link_dial, op_link_send, op_link_hang_up, op_link_channel,
 };
 
-/* --- connections to relays --- */
+/* --- connections to relays and TURN servers --- */
 
-static struct nbc_trust *relay_trust(void *ctx, const char **why)
+static struct nbc_trust *link_trust(void *ctx, const char **why)
 {
 	struct run_agent *a = ctx;
 
@@ -169,37 +179,35 @@ static struct nbc_trust *relay_trust(void *ctx, const char **why)
 	return *why ? NULL : a->trust;
 }
 
-static void relay_opened(void *ctx, unsigned id, const struct nb_addr *ip)
+static void link_opened(void *ctx, unsigned id, bool turn, int fd, struct nbc_tls *tls, const struct nb_addr *ip)
 {
 	struct run_agent *a = ctx;
 
-	if (a->engine)
-		client_engine_relay_opened(a->engine, id, ip, os_now());
+	if (!a->engine) {
+		nbc_tls_free(tls);
+		os_close(&fd);
+		return;
+	}
+	run_tunnel_link_add(a->tunnel, id, turn, fd, tls);
+	client_engine_link_opened(a->engine, id, ip, os_now());
 	run_agent_later(a);
 }
 
-static void relay_message(void *ctx, unsigned id, struct nb_bytes in)
+static void link_lost(void *ctx, unsigned id, const char *why)
 {
 	struct run_agent *a = ctx;
 
-	if (a->engine)
-		client_engine_relay_message(a->engine, id, in, os_now());
-	run_agent_later(a);
-}
-
-static void relay_lost(void *ctx, unsigned id, const char *why)
-{
-	struct run_agent *a = ctx;
-
-	if (a->engine)
-		client_engine_relay_lost(a->engine, id, why, os_now());
+	if (!a->engine)
+		return;
+	run_tunnel_link_drop(a->tunnel, id);
+	client_engine_link_lost(a->engine, id, why, os_now());
 	run_agent_later(a);
 }
 
 int run_agent_links_new(struct run_agent *a)
 {
-	struct run_relay_links_config cfg = { .loop = a->cfg.loop, .resolver = a->resolver, .trust = relay_trust,
-					      .opened = relay_opened, .message = relay_message, .lost = relay_lost, .ctx = a };
+	struct run_link_dials_config cfg = { .loop = a->cfg.loop, .resolver = a->resolver, .trust = link_trust,
+					     .opened = link_opened, .lost = link_lost, .ctx = a };
 
-	return run_relay_links_new(&a->links, &cfg);
+	return run_link_dials_new(&a->links, &cfg);
 }

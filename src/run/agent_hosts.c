@@ -94,7 +94,7 @@ void run_agent_refresh_hosts(struct run_agent *a, struct nb_time now)
 		return;
 	memcpy(a->hosts, hosts, sizeof hosts);
 	a->nhosts = n;
-	run_relay_links_addresses(a->links);
+	run_link_dials_addresses(a->links);
 	/* The first list is not a change. */
 	client_engine_hosts(a->engine, hosts, n, a->connected, now);
 	if (!a->connected)

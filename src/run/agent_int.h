@@ -11,8 +11,8 @@
 #include "os/netlink.h"
 #include "run/agent.h"
 #include "run/grpc_dial.h"
+#include "run/link_dial.h"
 #include "run/portmap.h"
-#include "run/relay_link.h"
 #include "run/trust.h"
 #include "run/tunnel.h"
 
@@ -59,7 +59,7 @@ struct run_agent {
 	char signal_error[300];
 	struct client_engine *engine;
 	struct run_timer engine_timer;
-	struct run_relay_links *links;
+	struct run_link_dials *links;
 	struct run_tunnel *tunnel;
 	struct run_io tunnel_io;
 	unsigned ifindex;

@@ -40,8 +40,12 @@ static void on_tunnel_msg(struct run_agent *a, const struct run_tunnel_msg *m, s
 	case RUN_TUNNEL_DGRAM:
 		client_engine_dgram(a->engine, &m->from, &m->to, m->data, now);
 		break;
-	case RUN_TUNNEL_STREAM:
-		client_engine_stream(a->engine, m->ep.id, m->data);
+	case RUN_TUNNEL_LINK_MESSAGE:
+		client_engine_link_message(a->engine, m->tag, m->data, now);
+		break;
+	case RUN_TUNNEL_LINK_LOST:
+		run_link_dials_forget(a->links, m->tag);
+		client_engine_link_lost(a->engine, m->tag, (const char *)m->data.p, now);
 		break;
 	case RUN_TUNNEL_EVENT:
 		client_engine_wg_event(a->engine, m->event, m->key, &m->ep, now);

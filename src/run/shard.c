@@ -9,6 +9,7 @@
 #include "os/clock.h"
 #include "os/socket.h"
 #include "os/tun.h"
+#include "run/link.h"
 #include "run/path.h"
 #include "run/ring.h"
 #include "run/steer.h"
@@ -28,6 +29,7 @@
 #define PACKET_BYTES (512u << 10)	/* rings between threads: super-packets of TUN */
 #define MESSAGE_BYTES (128u << 10)	/* and messages; half for handshakes alone */
 #define TAKE 64			/* of a ring in a turn */
+#define POLL_OWN 4		/* descriptors besides those of links */
 
 /* A message on its way to control; data follows. */
 struct slot {
@@ -40,6 +42,7 @@ struct handed {
 	struct wg_ep ep;
 	uint8_t ecn;
 	bool admitted;
+	bool out;		/* for the peer of channel ep.id of a link, sealed */
 	uint8_t vnet[WG_VNET];
 	uint8_t data[];
 };
@@ -75,6 +78,7 @@ struct run_shard {
 
 	/* the thread's */
 	struct run_path path;
+	struct run_links *links;	/* the first thread's; NULL in others */
 	unsigned udp_wanted;
 	uint32_t fwmark;
 	bool told, port_done;
@@ -185,6 +189,7 @@ static bool tell_stats_end(struct run_shard *t)
 	s->m.counters.udp_errors = t->path.udp_errors;
 	s->m.counters.tun_errors = t->path.tun_errors;
 	s->m.counters.too_big = t->path.too_big;
+	s->m.counters.links_dropped = t->links ? run_links_dropped(t->links) : 0;
 	s->m.counters.handed = t->handed;
 	s->m.counters.handed_lost = t->handed_lost;
 	slot_commit(t);
@@ -249,9 +254,27 @@ static void dgram_up(void *ctx, const struct nb_endpoint *from, const struct nb_
 		t->dgrams_lost++;
 }
 
-static void stream_up(void *ctx, const struct wg_ep *ep, struct nb_bytes data)
+static bool tell_link(struct run_shard *t, enum run_tunnel_kind kind, unsigned id, struct nb_bytes data)
 {
-	tell_data(ctx, RUN_TUNNEL_STREAM, NULL, NULL, ep, data.p, data.n);
+	struct slot *s = slot_new(t, kind);
+
+	if (!s)
+		return false;
+	s->m.tag = id;
+	memcpy(s->data, data.p, data.n);
+	s->m.data = nb_bytes(s->data, data.n);
+	slot_commit(t);
+	return true;
+}
+
+static bool link_message(void *ctx, unsigned id, struct nb_bytes in)
+{
+	return tell_link(ctx, RUN_TUNNEL_LINK_MESSAGE, id, in);
+}
+
+static bool link_lost(void *ctx, unsigned id, const char *why)
+{
+	return tell_link(ctx, RUN_TUNNEL_LINK_LOST, id, nb_bytes(why, strlen(why) + 1));
 }
 
 /* Everything that waits to be told and must not be lost. */
@@ -273,6 +296,8 @@ static void tell_all(struct run_shard *t, struct nb_time now)
 	}
 	while (tell_stats(t, now))
 		;
+	if (t->links)
+		run_links_tell(t->links);
 	if (t->told)
 		run_kick(t->told_fd);
 	t->told = false;
@@ -327,24 +352,83 @@ static void packet_elsewhere(void *ctx, unsigned shard, const uint8_t *vnet, str
 	wake(t, shard);
 }
 
+/* The caller fills the rest in, commits and wakes. */
+static struct handed *hand_message(struct run_shard *t, struct run_ring *r, const struct wg_ep *ep, struct nb_bytes message)
+{
+	/* Data that came to the wrong thread must not be in the way of handshakes. */
+	bool welcome = !wg_is_transport(message) || run_ring_room(r) > MESSAGE_BYTES / 2;
+	struct handed *h = welcome ? hand(t, r, message.n) : NULL;
+
+	if (!h) {
+		t->handed_lost += !welcome;
+		return NULL;
+	}
+	h->ep = *ep;
+	memcpy(h->data, message.p, message.n);
+	return h;
+}
+
 static void message_elsewhere(void *ctx, unsigned shard, const struct wg_pkt *k)
 {
 	struct run_shard *t = ctx;
 	struct run_ring *r = &t->all[shard]->inbox[t->path.shard].messages;
-	/* Data that came to the wrong thread must not be in the way of handshakes. */
-	bool welcome = !wg_is_transport(nb_bytes(k->p, k->n)) || run_ring_room(r) > MESSAGE_BYTES / 2;
-	struct handed *h = welcome ? hand(t, r, k->n) : NULL;
+	struct handed *h = hand_message(t, r, &k->ep, nb_bytes(k->p, k->n));
 
-	if (!h) {
-		t->handed_lost += !welcome;
+	if (!h)
 		return;
-	}
-	h->ep = k->ep;
 	h->ecn = k->ecn;
 	h->admitted = k->verdict == WG_ELSEWHERE;
-	memcpy(h->data, k->p, k->n);
+	h->out = false;
 	run_ring_commit(r);
 	wake(t, shard);
+}
+
+/* A sealed message for a link: the first thread's. */
+static void stream_out(void *ctx, const struct wg_ep *ep, struct nb_bytes data)
+{
+	struct run_shard *t = ctx;
+	struct run_ring *r;
+	struct handed *h;
+
+	if (t->links) {
+		run_links_send(t->links, ep->id, data);
+		return;
+	}
+	r = &t->all[0]->inbox[t->path.shard].messages;
+	h = hand_message(t, r, ep, data);
+	if (!h)
+		return;
+	h->out = true;
+	run_ring_commit(r);
+	wake(t, 0);
+}
+
+/* What came in on a link: some may be for other threads' peers. */
+static void link_packets(void *ctx, struct wg_pkt *k, size_t n)
+{
+	struct run_shard *t = ctx;
+	size_t own = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		unsigned shard = t->shards > 1 ? wg_message_shard(nb_bytes(k[i].p, k[i].n), t->shards) : t->path.shard;
+
+		if (shard == t->path.shard)
+			k[own++] = k[i];
+		else
+			message_elsewhere(t, shard, &k[i]);
+	}
+	run_path_deliver(&t->path, k, own);
+}
+
+static void commands_run(struct run_shard *t, struct nb_time now);
+
+/* Control may have named the channel since this turn began. */
+static void send_for_other(struct run_shard *t, uint32_t channel, struct nb_bytes message)
+{
+	if (run_links_send(t->links, channel, message))
+		return;
+	commands_run(t, os_now());
+	run_links_send(t->links, channel, message);
 }
 
 /* Up to TAKE messages; true if there are more. */
@@ -358,7 +442,10 @@ static bool take_messages(struct run_shard *t, struct run_ring *r)
 
 		k.buf = k.p;
 		k.cap = k.n;
-		run_path_deliver(&t->path, &k, 1);
+		if (h->out)
+			send_for_other(t, h->ep.id, nb_bytes(k.p, k.n));
+		else
+			run_path_deliver(&t->path, &k, 1);
 		run_ring_pop(r);
 	}
 	return h && run_ring_peek(r, &n);
@@ -537,6 +624,31 @@ static void change_port(struct run_shard *t, uint16_t port)
 	t->port_err = port && port == t->path.udp.port ? 0 : open_port(t, port);
 }
 
+static void link_command(struct run_shard *t, const struct run_command *c)
+{
+	struct nb_bytes bytes = nb_bytes(c->bytes, c->n);
+	struct run_link_parts parts;
+
+	switch (c->kind) {
+	case RUN_CMD_LINK_ADD:
+		memcpy(&parts, c->bytes, sizeof parts);
+		run_links_add(t->links, c->value, c->flag ? RUN_LINK_TURN : RUN_LINK_RELAY, parts.fd, parts.tls);
+		break;
+	case RUN_CMD_LINK_DROP:
+		run_links_drop(t->links, c->value);
+		break;
+	case RUN_CMD_LINK_SEND:
+		run_links_say(t->links, c->value, bytes);
+		break;
+	default:
+		if (c->flag)
+			run_links_channel_add(t->links, c->value, c->ep.id, bytes);
+		else
+			run_links_channel_remove(t->links, c->ep.id);
+		break;
+	}
+}
+
 static void command_run(struct run_shard *t, struct run_command *c, struct nb_time now)
 {
 	switch (c->kind) {
@@ -572,6 +684,12 @@ static void command_run(struct run_shard *t, struct run_command *c, struct nb_ti
 	case RUN_CMD_PEERS_CLEAR:
 		t->stats_peer = NULL;
 		wg_peers_clear(t->path.wg);
+		break;
+	case RUN_CMD_LINK_ADD:
+	case RUN_CMD_LINK_DROP:
+	case RUN_CMD_LINK_SEND:
+	case RUN_CMD_LINK_CHANNEL:
+		link_command(t, c);
 		break;
 	}
 }
@@ -730,8 +848,10 @@ static void offloads_tell(struct run_shard *t)
 
 /* --- the thread --- */
 
-static void wait_for(struct run_shard *t, struct pollfd fds[4], struct nb_time deadline)
+/* Returns how many descriptors of links there are behind the own ones. */
+static size_t wait_for(struct run_shard *t, struct pollfd fds[POLL_OWN + RUN_LINKS_MAX], struct nb_time deadline)
 {
+	size_t links = t->links ? run_links_poll(t->links, fds + POLL_OWN) : 0;
 	struct timespec ts, *timeout = NULL;
 
 	fds[0] = (struct pollfd){ t->command_fd, POLLIN, 0 };
@@ -745,20 +865,21 @@ static void wait_for(struct run_shard *t, struct pollfd fds[4], struct nb_time d
 		ts = (struct timespec){ left / NB_SEC, left % NB_SEC };
 		timeout = &ts;
 	}
-	if (ppoll(fds, 4, timeout, NULL) < 0)
-		for (int i = 0; i < 4; i++)
+	if (ppoll(fds, POLL_OWN + links, timeout, NULL) < 0)
+		for (size_t i = 0; i < POLL_OWN + links; i++)
 			fds[i].revents = 0;
+	return links;
 }
 
 static void *thread_main(void *arg)
 {
 	struct run_shard *t = arg;
-	struct pollfd fds[4];
+	struct pollfd fds[POLL_OWN + RUN_LINKS_MAX];
 
 	while (!atomic_load(&t->stop)) {
+		size_t links = wait_for(t, fds, wg_deadline(t->path.wg));
 		struct nb_time now;
 
-		wait_for(t, fds, wg_deadline(t->path.wg));
 		if (fds[0].revents)
 			run_unkick(t->command_fd);
 		/* Jumps of the wall clock show in the next handshake, without anybody watching for them. */
@@ -775,14 +896,20 @@ static void *thread_main(void *arg)
 			run_path_udp(&t->path, false);
 		if (fds[3].revents)
 			run_path_udp(&t->path, true);
+		if (links)
+			run_links_read(t->links, fds + POLL_OWN, links);
 		now = os_now();
 		run_path_flush(&t->path, now);
+		if (t->links)
+			run_links_flush(t->links);
 		offloads_tell(t);
 		tell_all(t, now);
 		wake_all(t);
 	}
 	/* What was asked for before the end: the last words to a TURN server. */
 	commands_run(t, os_now());
+	if (t->links)
+		run_links_flush(t->links);
 	return NULL;
 }
 
@@ -824,6 +951,15 @@ static int device_new(struct run_shard *t, const struct run_tunnel_config *cfg)
 	return err;
 }
 
+static int links_new(struct run_shard *t)
+{
+	struct run_links_config lc = { .message = link_message, .lost = link_lost, .packets = link_packets, .ctx = t,
+				       .max_message = t->slot_room, .room = t->path.rx, .random = nbc_random };
+
+	t->links = run_links_new(&lc);
+	return t->links ? 0 : NB_E_NOMEM;
+}
+
 int run_shard_new(struct run_shard **out, const struct run_shard_config *cfg)
 {
 	const struct run_tunnel_config *tc = cfg->tunnel;
@@ -840,7 +976,7 @@ int run_shard_new(struct run_shard **out, const struct run_shard_config *cfg)
 	t->path.udp = cfg->udp;
 	t->path.tun = -1;
 	t->path.mtu = tc->mtu;
-	t->path.up = (struct run_path_up){ dgram_up, stream_up, packet_elsewhere, message_elsewhere, t };
+	t->path.up = (struct run_path_up){ dgram_up, stream_out, packet_elsewhere, message_elsewhere, t };
 	t->udp_wanted = run_shard_udp_bits(tc->offloads);
 	t->fwmark = tc->fwmark;
 	t->told_fd = cfg->told_fd;
@@ -853,6 +989,8 @@ int run_shard_new(struct run_shard **out, const struct run_shard_config *cfg)
 		err = filter_begin(t);
 	if (!err)
 		err = run_path_init(&t->path, run_shard_tun_bits(tc->offloads));
+	if (!err && !cfg->shard)
+		err = links_new(t);
 	if (err) {
 		t->path.udp.fd4 = t->path.udp.fd6 = -1;
 		run_shard_free(t);
@@ -951,6 +1089,7 @@ void run_shard_free(struct run_shard *t)
 		os_dgram_close(fresh);
 	free(fresh);
 	filter_end(t);
+	run_links_free(t->links);
 	wg_free(t->path.wg);
 	run_path_fini(&t->path);
 	os_close(&t->command_fd);

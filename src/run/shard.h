@@ -48,6 +48,16 @@ enum run_command_kind {
 	RUN_CMD_FWMARK,
 	RUN_CMD_PORT,			/* of all threads; for the first one */
 	RUN_CMD_PEERS_CLEAR,
+	/* For the first thread: a connection, `value`; SEND and CHANNEL (flag: add) have bytes. */
+	RUN_CMD_LINK_ADD,		/* flag: TURN; bytes: struct run_link_parts */
+	RUN_CMD_LINK_DROP,
+	RUN_CMD_LINK_SEND,
+	RUN_CMD_LINK_CHANNEL,		/* ep.id: the channel */
+};
+
+struct run_link_parts {
+	int fd;
+	struct nbc_tls *tls;
 };
 
 struct run_command {

@@ -469,6 +469,18 @@ void run_stream_free(struct run_stream *s)
 		destroy(s);
 }
 
+int run_stream_release(struct run_stream *s, int *fd, struct nbc_tls **tls)
+{
+	if (s->dead || s->closing || !s->opened || s->unsent.n || s->cipher.n)
+		return NB_E_STATE;
+	*fd = s->cfg.fd;
+	*tls = s->cfg.tls;
+	s->cfg.fd = -1;
+	s->cfg.tls = NULL;
+	destroy(s);
+	return 0;
+}
+
 void run_stream_start_tls(struct run_stream *s, struct nbc_tls *tls, struct nb_bytes first)
 {
 	s->cfg.tls = tls;

@@ -61,6 +61,10 @@ void run_stream_close_now(struct run_stream *s, const char *why);
 /* The same without closed. NULL is allowed. */
 void run_stream_free(struct run_stream *s);
 
+/* Take descriptor and TLS (NULL when plain) out and free the stream; no callback comes any more. Not from within a callback
+ * of this stream. Returns 0, or NB_E_STATE when bytes are under way here: the stream then stays as it is. */
+int run_stream_release(struct run_stream *s, int *fd, struct nbc_tls **tls);
+
 /* Move to another loop, which may be another thread's. leave: in the old thread, not from within a callback of this
  * stream; nothing comes any more. join: in the new thread; hand only the pointer over in between. */
 void run_stream_leave(struct run_stream *s);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "crypto/crypto.h"
+#include "crypto/tls.h"
 #include "os/socket.h"
 #include "os/tun.h"
 #include "run/shard.h"
@@ -473,6 +474,63 @@ int run_tunnel_set_port(struct run_tunnel *t, uint16_t port)
 int run_tunnel_peers_clear(struct run_tunnel *t)
 {
 	return value_all(t, RUN_CMD_PEERS_CLEAR, 0);
+}
+
+/* --- connections: the first thread's --- */
+
+int run_tunnel_link_add(struct run_tunnel *t, unsigned id, bool turn, int fd, struct nbc_tls *tls)
+{
+	struct run_link_parts parts = { fd, tls };
+	struct run_command *c = command_new(RUN_CMD_LINK_ADD, &parts, sizeof parts, 1);
+	int err = NB_E_NOMEM;
+
+	if (c) {
+		c->value = id;
+		c->flag = turn;
+		err = run_shard_put(t->shard[0], c);
+	}
+	if (err) {
+		nbc_tls_free(tls);
+		os_close(&fd);
+	}
+	return err;
+}
+
+int run_tunnel_link_drop(struct run_tunnel *t, unsigned id)
+{
+	struct run_command *c = command_new(RUN_CMD_LINK_DROP, NULL, 0, 1);
+
+	if (!c)
+		return NB_E_NOMEM;
+	c->value = id;
+	return run_shard_put(t->shard[0], c);
+}
+
+int run_tunnel_link_send(struct run_tunnel *t, unsigned id, struct nb_bytes head, struct nb_bytes body)
+{
+	struct run_command *c = calloc(1, sizeof *c + head.n + body.n);
+
+	if (!c)
+		return NB_E_NOMEM;
+	c->kind = RUN_CMD_LINK_SEND;
+	c->value = id;
+	c->n = head.n + body.n;
+	memcpy(c->bytes, head.p, head.n);
+	if (body.n)
+		memcpy(c->bytes + head.n, body.p, body.n);
+	return run_shard_put(t->shard[0], c);
+}
+
+int run_tunnel_link_channel(struct run_tunnel *t, unsigned id, uint32_t channel, struct nb_bytes key)
+{
+	struct run_command *c = command_new(RUN_CMD_LINK_CHANNEL, key.p, key.n, 1);
+
+	if (!c)
+		return NB_E_NOMEM;
+	c->value = id;
+	c->ep.id = channel;
+	c->flag = key.n != 0;
+	return run_shard_put(t->shard[0], c);
 }
 
 /* --- statistics: the threads answer one after the other, one request at a time --- */

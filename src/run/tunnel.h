@@ -1,7 +1,7 @@
 /* tunnel.h - the data-plane threads, one or several: each owns a WireGuard device with the peers that are at home in it,
- * a pair of UDP sockets (IPv4 and IPv6, one port for all, shared with STUN) and a queue of the TUN interface. The
- * control thread talks to each through a ring of commands and receives a ring of messages; every ring has one
- * producer, one consumer and an eventfd.
+ * a pair of UDP sockets (IPv4 and IPv6, one port for all, shared with STUN) and a queue of the TUN interface; the
+ * first also owns the connections to relays and TURN servers (link.h). The control thread talks to each through a ring
+ * of commands and receives a ring of messages; every ring has one producer, one consumer and an eventfd.
  * All calls below belong to one control thread. Deciding anything (ICE, names, policy) stays out.
  * Design: design.md "Process model", "Data plane". Tests: tests/unit/run_tunnel_test.c,
  * tests/net/test_wireguard_interop.py. */
@@ -99,13 +99,21 @@ int run_tunnel_send(struct run_tunnel *t, const struct nb_endpoint *to, const st
  * consumed here as endpoint kind TURN; all else from it goes up raw. At most 16. */
 int run_tunnel_turn_add(struct run_tunnel *t, const struct nb_endpoint *server);
 int run_tunnel_turn_remove(struct run_tunnel *t, const struct nb_endpoint *server);
-/* Hand in a WireGuard message that arrived elsewhere: on a relay stream (kind STREAM), or on a TURN
- * connection of the control side's own. Its answers to STREAM endpoints come back as RUN_TUNNEL_STREAM. */
+/* Hand in a WireGuard message that came up because its channel was not known yet. */
 int run_tunnel_deliver(struct run_tunnel *t, const struct wg_ep *from, struct nb_bytes data);
 /* To be called once after some run_tunnel_deliver: several messages make one batch. */
 void run_tunnel_flush(struct run_tunnel *t);
 int run_tunnel_set_private_key(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN]);
 int run_tunnel_set_fwmark(struct run_tunnel *t, uint32_t fwmark);
+/* Connections: messages that WireGuard exchanges with the peers of named channels stay on this side (WG_EP_STREAM with the
+ * channel's id, which is the caller's choice); all others come as RUN_TUNNEL_LINK_MESSAGE. add: fd and tls (NULL: plain)
+ * belong to the tunnel from now on, whatever is returned; turn: see enum run_link_kind. drop: what was sent before still
+ * goes out. channel: a key of no bytes forgets the channel. */
+struct nbc_tls;
+int run_tunnel_link_add(struct run_tunnel *t, unsigned id, bool turn, int fd, struct nbc_tls *tls);
+int run_tunnel_link_drop(struct run_tunnel *t, unsigned id);
+int run_tunnel_link_send(struct run_tunnel *t, unsigned id, struct nb_bytes head, struct nb_bytes body);
+int run_tunnel_link_channel(struct run_tunnel *t, unsigned id, uint32_t channel, struct nb_bytes key);
 /* Move to another port (0: any); the outcome comes as RUN_TUNNEL_PORT. On failure the old port stays. */
 int run_tunnel_set_port(struct run_tunnel *t, uint16_t port);
 /* Put access rules in force (config.filter was set), from the next packet on. The table belongs to the tunnel from now on;
@@ -121,7 +129,8 @@ int run_tunnel_stats(struct run_tunnel *t, uint32_t tag, bool allowed);
 
 enum run_tunnel_kind {
 	RUN_TUNNEL_DGRAM,	/* from, to (to.addr family 0 when unknown), data */
-	RUN_TUNNEL_STREAM,	/* ep, data: send data on relay stream ep.id */
+	RUN_TUNNEL_LINK_MESSAGE,	/* tag (the connection), data */
+	RUN_TUNNEL_LINK_LOST,	/* tag, data: text with its end that says why, "" for an orderly end */
 	RUN_TUNNEL_EVENT,	/* event (enum wg_event_kind, not TAI), key, ep */
 	RUN_TUNNEL_TAI,		/* tai: persist before the hour is over */
 	RUN_TUNNEL_STATS,	/* tag, key, stats */
@@ -138,6 +147,7 @@ struct run_tunnel_counters {
 	uint64_t udp_errors;	/* sends the system refused */
 	uint64_t tun_errors;	/* inner packets the system refused */
 	uint64_t too_big;	/* inner packets too long for the tunnel or their way; senders were told */
+	uint64_t links_dropped;	/* packets a relay or TURN connection was too slow for */
 	uint64_t handed;	/* packets and messages that went from one thread to another */
 	uint64_t handed_lost;	/* that did not, its ring being full */
 };

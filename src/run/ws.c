@@ -136,10 +136,7 @@ static void proto_closed(void *p, const char *why, struct nb_time now)
 	(void)now;
 	/* A peer that said goodbye and then went was orderly. */
 	w->cfg.closed(w->cfg.ctx, web_ws_close_code(w->ws) ? "" : why);
-	web_ws_free(w->ws);
-	nb_buf_fini(&w->request);
-	nb_buf_fini(&w->answer);
-	free(w);
+	run_ws_forget(w);
 }
 
 static const struct run_proto ws_proto = {
@@ -222,6 +219,14 @@ int run_ws_send_parts(struct run_ws *w, struct nb_bytes head, struct nb_bytes bo
 	if (r == 0)
 		run_stream_wake(w->stream);
 	return r;
+}
+
+void run_ws_forget(struct run_ws *w)
+{
+	web_ws_free(w->ws);
+	nb_buf_fini(&w->request);
+	nb_buf_fini(&w->answer);
+	free(w);
 }
 
 size_t run_ws_queued(const struct run_ws *w)

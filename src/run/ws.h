@@ -33,6 +33,9 @@ int run_ws_client(struct run_ws **out, struct run_stream *s, const struct run_ws
 int run_ws_send(struct run_ws *w, struct nb_bytes message);
 /* As web_ws_send_parts. */
 int run_ws_send_parts(struct run_ws *w, struct nb_bytes head, struct nb_bytes body, bool must);
+/* Client, open, nothing queued: free the WebSocket state and leave the stream to the caller, who attaches another protocol or
+ * takes it apart before the loop runs on; closed does not come. Not from within a callback. */
+void run_ws_forget(struct run_ws *w);
 size_t run_ws_queued(const struct run_ws *w);
 /* Close in good order, with a WebSocket code; what does not finish in two seconds is cut. */
 void run_ws_close(struct run_ws *w, unsigned code);

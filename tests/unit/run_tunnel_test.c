@@ -223,7 +223,7 @@ static void other_datagrams(void **state)
 	node_fini(&b);
 }
 
-/* A session through a TURN server (the test) on both sides' channels, and through a relay stream. */
+/* A session through a TURN server (the test) on both sides' channels, and through connections. */
 static void relayed(void **state)
 {
 	struct node a, b;
@@ -231,7 +231,7 @@ static void relayed(void **state)
 	struct run_tunnel_msg m;
 	struct wg_ep turn = { .kind = WG_EP_TURN, .id = 0x4000 }, stream = { .kind = WG_EP_STREAM, .id = 5 };
 	uint8_t buf[2000];
-	int got = 0;
+	int got = 0, ends[2];
 
 	(void)state;
 	node_init(&a, 1);
@@ -264,17 +264,33 @@ static void relayed(void **state)
 	}
 	inner_expect(&b, 1, 60);
 
-	/* The same session over a stream: messages come up, and are handed in. */
+	/* The same session over connections of the thread's own: what one writes is what the other reads. */
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+	assert_int_equal(run_tunnel_link_add(a.t, 7, true, ends[0], NULL), 0);
+	assert_int_equal(run_tunnel_link_add(b.t, 8, true, ends[1], NULL), 0);
+	assert_int_equal(run_tunnel_link_channel(a.t, 7, stream.id, nb_bytes("\x40\x00", 2)), 0);
+	assert_int_equal(run_tunnel_link_channel(b.t, 8, 6, nb_bytes("\x40\x00", 2)), 0);
 	assert_int_equal(run_tunnel_endpoint(a.t, b.pub, &stream, false), 0);
 	assert_int_equal(run_tunnel_stats(a.t, 1, false), 0);
 	expect(&a, RUN_TUNNEL_STATS_END, &m);
 	inner_send(&a, &b, 2, 60);
-	expect(&a, RUN_TUNNEL_STREAM, &m);
-	assert_int_equal(m.ep.id, 5);
-	assert_int_equal(m.data.n, 96);
-	assert_int_equal(run_tunnel_deliver(b.t, &stream, m.data), 0);
-	run_tunnel_flush(b.t);
 	inner_expect(&b, 2, 60);
+	stream.id = 6;
+	assert_int_equal(run_tunnel_endpoint(b.t, a.pub, &stream, false), 0);
+	assert_int_equal(run_tunnel_stats(b.t, 1, false), 0);
+	expect(&b, RUN_TUNNEL_STATS_END, &m);
+	inner_send(&b, &a, 3, 1280);
+	inner_expect(&a, 3, 1280);
+	/* What control says arrives as a message, and so does the end. */
+	assert_int_equal(run_tunnel_link_send(a.t, 7, nb_bytes("\x00\x01\x00\x04", 4), nb_bytes("0123456789abcdefwxyz", 20)), 0);
+	expect(&b, RUN_TUNNEL_LINK_MESSAGE, &m);
+	assert_int_equal(m.tag, 8);
+	assert_int_equal(m.data.n, 24);
+	assert_memory_equal(m.data.p + 4, "0123456789abcdefwxyz", 20);
+	assert_int_equal(run_tunnel_link_drop(a.t, 7), 0);
+	expect(&b, RUN_TUNNEL_LINK_LOST, &m);
+	assert_int_equal(m.tag, 8);
+	assert_string_equal((const char *)m.data.p, "the other side closed the connection");
 	os_dgram_close(&server);
 	node_fini(&a);
 	node_fini(&b);

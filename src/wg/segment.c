@@ -1,89 +1,8 @@
-/* segment.c - see offload.h: super-packets become segments, as segmentation in hardware would make them; and the
- * Internet checksum. The header length the kernel names is a hint only: what counts is in the packet itself.
+/* segment.c - see offload.h: super-packets become segments, as segmentation in hardware would make them. The header
+ * length the kernel names is a hint only: what counts is in the packet itself.
  * Tests: tests/unit/wg_offload_test.c */
 #include "base/err.h"
 #include "wg/offload_int.h"
-
-/* --- sums --- */
-
-static inline uint64_t load64(const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof v);
-	return v;
-}
-
-static inline uint64_t add_carry(uint64_t a, uint64_t b)
-{
-	a += b;
-	return a + (a < b);
-}
-
-uint64_t wg_sum(uint64_t sum, const uint8_t *p, size_t n)
-{
-	uint64_t a = sum, b = 0, c = 0, d = 0;
-	uint32_t four;
-	uint16_t two;
-	uint8_t rest[2] = { 0 };
-
-	/* Four chains, so that the carries of one do not hold up the others. */
-	for (; n >= 32; p += 32, n -= 32) {
-		a = add_carry(a, load64(p));
-		b = add_carry(b, load64(p + 8));
-		c = add_carry(c, load64(p + 16));
-		d = add_carry(d, load64(p + 24));
-	}
-	a = add_carry(add_carry(a, b), add_carry(c, d));
-	for (; n >= 8; p += 8, n -= 8)
-		a = add_carry(a, load64(p));
-	if (n & 4) {
-		memcpy(&four, p, sizeof four);
-		a = add_carry(a, four);
-		p += 4;
-	}
-	if (n & 2) {
-		memcpy(&two, p, sizeof two);
-		a = add_carry(a, two);
-		p += 2;
-	}
-	if (n & 1)
-		rest[0] = *p;
-	memcpy(&two, rest, sizeof two);
-	return add_carry(a, two);
-}
-
-uint16_t wg_sum_fold(uint64_t sum)
-{
-	sum = (sum >> 32) + (sum & 0xffffffff);
-	sum = (sum >> 16) + (sum & 0xffff);
-	sum = (sum >> 16) + (sum & 0xffff);
-	return (uint16_t)((sum >> 16) + sum);
-}
-
-void wg_sum_store(uint8_t *p, uint16_t v)
-{
-	memcpy(p, &v, sizeof v);
-}
-
-uint64_t wg_sum_pseudo(const uint8_t *ip, bool six, uint8_t protocol, size_t len)
-{
-	uint8_t tail[8] = { 0 };
-	uint64_t sum;
-
-	nb_put_be32(tail, (uint32_t)len);
-	tail[7] = protocol;
-	sum = load64(tail);
-	for (size_t i = six ? 8 : 12, end = six ? 40 : 20; i < end; i += 8)
-		sum = add_carry(sum, load64(ip + i));
-	return sum;
-}
-
-void wg_sum_ip4(uint8_t *ip, size_t len)
-{
-	nb_put_be16(ip + 10, 0);
-	wg_sum_store(ip + 10, (uint16_t)~wg_sum_fold(wg_sum(0, ip, len)));
-}
 
 /* --- cutting --- */
 
@@ -161,6 +80,7 @@ size_t wg_split_next(struct wg_split *s, uint8_t *out)
 {
 	size_t n = wg_split_longest(s), len = n - s->hdr, l4len = n - s->l4;
 	uint8_t *l4 = out + s->l4, *field = l4 + (s->tcp ? CSUM_TCP : CSUM_UDP);
+	uint64_t payload;
 	uint16_t sum;
 
 	if (!len)
@@ -170,7 +90,7 @@ size_t wg_split_next(struct wg_split *s, uint8_t *out)
 		memcpy(out, s->p, HEADERS_MAX);
 	else
 		memcpy(out, s->p, s->hdr);
-	memcpy(out + s->hdr, s->p + s->hdr + s->at, len);
+	payload = wg_sum_copy(out + s->hdr, s->p + s->hdr + s->at, len);
 	if (s->six) {
 		nb_put_be16(out + 4, (uint16_t)(n - 40));
 	} else {
@@ -183,8 +103,8 @@ size_t wg_split_next(struct wg_split *s, uint8_t *out)
 	else
 		nb_put_be16(l4 + 4, (uint16_t)l4len);
 	nb_put_be16(field, 0);
-	sum = wg_sum_fold(wg_sum(wg_sum_pseudo(out, s->six, s->tcp ? IP_TCP : IP_UDP, l4len), l4, l4len));
-	sum = (uint16_t)~sum;
+	payload = wg_sum_add(payload, wg_sum_pseudo(out, s->six, s->tcp ? IP_TCP : IP_UDP, l4len));
+	sum = (uint16_t)~wg_sum_fold(wg_sum(payload, l4, s->hdr - s->l4));
 	wg_sum_store(field, sum || s->tcp ? sum : 0xffff);
 	s->at += len;
 	s->i++;

@@ -453,10 +453,33 @@ static void too_big(void **state)
 	assert_int_equal(wg_too_big(out, super, 19, 1280), 0);
 }
 
+/* Every length around the vectors' steps, some alignments, full carries; and a copy touches nothing else. */
+static void sums_of_every_length(void **state)
+{
+	(void)state;
+	for (size_t n = 0; n <= 700; n++) {
+		size_t from = n % 7, to = n % 11;
+		uint16_t want, got[2];
+
+		for (size_t i = 0; i < n; i++)
+			super[from + i] = n % 3 ? (uint8_t)rnd() : 0xff;
+		want = slow_sum(super + from, n, 0);
+		memset(copy, 0xaa, n + 64);
+		got[0] = wg_sum_fold(wg_sum(0, super + from, n));
+		got[1] = wg_sum_fold(wg_sum_copy(copy + to, super + from, n));
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(nb_get_be16(&got[i]), want);
+		assert_memory_equal(copy + to, super + from, n);
+		for (size_t i = 0; i < n + 64; i++)
+			assert_true((i >= to && i < to + n) || copy[i] == 0xaa);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(identity), cmocka_unit_test(plain_sums), cmocka_unit_test(zero_sum),
+		cmocka_unit_test(sums_of_every_length), cmocka_unit_test(identity),
+		cmocka_unit_test(plain_sums), cmocka_unit_test(zero_sum),
 		cmocka_unit_test(stays_apart), cmocka_unit_test(damage_is_not_signed), cmocka_unit_test(flows_and_order),
 		cmocka_unit_test(limits), cmocka_unit_test(malformed_supers), cmocka_unit_test(too_big),
 	};

@@ -1,5 +1,5 @@
 /* aead_avx512.c - the packet cipher for x86-64 with AVX-512 and its 52-bit multiplier.
- * ChaCha20: sixteen blocks at once, one per lane; the lanes are filled with blocks of as many messages
+ * ChaCha20: sixteen or thirty-two blocks at once, one per lane; the lanes are filled with blocks of as many messages
  * as are there, so that short packets use the width, too. One or two short messages alone are four blocks to a
  * register instead, which takes half as long. Poly1305 in radix 2^44: of eight messages of
  * similar length at once from the key to the tag, one per lane; of a single one eight blocks at once (eight
@@ -68,18 +68,35 @@ TARGET INLINE void transpose(__m512i x[16])
 	}
 }
 
+/* Thirty-two blocks at once hide what the rotations take, and just fit into the registers, as long as every
+ * instruction puts its result where an operand was and none is moved: the compiler needs to be told. */
+#define HERE_ADD(x, a, b) __asm__ volatile("vpaddd %1, %0, %0" : "+v"(x[a]) : "v"(x[b]))
+#define HERE_XOR(x, a, b) __asm__ volatile("vpxord %1, %0, %0" : "+v"(x[a]) : "v"(x[b]))
+#define HERE_ROL(x, a, n) __asm__ volatile("vprold %1, %0, %0" : "+v"(x[a]) : "i"(n))
+#define BOTH_STEP(n, a, b, d) \
+	HERE_ADD(x, a, b); HERE_ADD(y, a, b); \
+	HERE_XOR(x, d, a); HERE_XOR(y, d, a); \
+	HERE_ROL(x, d, n); HERE_ROL(y, d, n)
+#define BOTH_FOUR(n, a0, b0, d0, a1, b1, d1, a2, b2, d2, a3, b3, d3) \
+	BOTH_STEP(n, a0, b0, d0); BOTH_STEP(n, a1, b1, d1); BOTH_STEP(n, a2, b2, d2); BOTH_STEP(n, a3, b3, d3)
+#define BOTH_QUARTERS(a0, b0, c0, d0, a1, b1, c1, d1, a2, b2, c2, d2, a3, b3, c3, d3) \
+	BOTH_FOUR(16, a0, b0, d0, a1, b1, d1, a2, b2, d2, a3, b3, d3); \
+	BOTH_FOUR(12, c0, d0, b0, c1, d1, b1, c2, d2, b2, c3, d3, b3); \
+	BOTH_FOUR(8, a0, b0, d0, a1, b1, d1, a2, b2, d2, a3, b3, d3); \
+	BOTH_FOUR(7, c0, d0, b0, c1, d1, b1, c2, d2, b2, c3, d3, b3)
+
 /* What each lane computes, and the 64 bytes its key stream goes onto. */
 struct lanes {
-	__m512i block, lo, hi;
-	uint8_t *at[LANES];
+	__m512i block[2], lo[2], hi[2];
+	uint8_t *at[2 * LANES];
 	unsigned n;
 	/* Blocks that are the short ends of messages wait here until their key stream is there. */
 	unsigned nends;
 	struct {
 		uint8_t *to;
 		size_t n;
-	} end[LANES];
-	uint8_t room[LANES][CHACHA_BLOCK] __attribute__((aligned(64)));
+	} end[2 * LANES];
+	uint8_t room[2 * LANES][CHACHA_BLOCK] __attribute__((aligned(64)));
 };
 
 TARGET INLINE __mmask64 first_bytes(size_t n)
@@ -87,25 +104,57 @@ TARGET INLINE __mmask64 first_bytes(size_t n)
 	return ~(__mmask64)0 >> (CHACHA_BLOCK - n);
 }
 
-/* Key stream onto a block. */
-TARGET INLINE void onto(uint8_t *p, __m512i x)
+/* Key streams onto the blocks of sixteen lanes. */
+TARGET INLINE void onto(uint8_t *const at[LANES], __m512i x[LANES])
 {
-	_mm512_storeu_si512(p, _mm512_xor_si512(x, _mm512_loadu_si512(p)));
+	transpose(x);
+#pragma GCC unroll 16
+	for (int i = 0; i < LANES; i++)
+		_mm512_storeu_si512(at[i], _mm512_xor_si512(x[i], _mm512_loadu_si512(at[i])));
+}
+
+TARGET static void flush_half(struct lanes *l, const uint8_t *key)
+{
+	__m512i x[16];
+
+	chacha(x, key, l->block[0], l->lo[0], l->hi[0]);
+	onto(l->at, x);
+}
+
+TARGET static void flush_whole(struct lanes *l, const uint8_t *key)
+{
+	__m512i x[16], y[16];
+
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++) {
+		x[i] = first_row(i, key, l->block[0], l->lo[0], l->hi[0]);
+		y[i] = first_row(i, key, l->block[1], l->lo[1], l->hi[1]);
+	}
+	for (int r = 0; r < 10; r++) {
+		BOTH_QUARTERS(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+		BOTH_QUARTERS(0, 5, 10, 15, 1, 6, 11, 12, 2, 7, 8, 13, 3, 4, 9, 14);
+	}
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++) {
+		x[i] = V_ADD(x[i], first_row(i, key, l->block[0], l->lo[0], l->hi[0]));
+		y[i] = V_ADD(y[i], first_row(i, key, l->block[1], l->lo[1], l->hi[1]));
+	}
+	onto(l->at, x);
+	onto(l->at + LANES, y);
 }
 
 /* Compute the lanes collected, and empty them. */
 TARGET static void flush(struct lanes *l, const uint8_t *key)
 {
-	__m512i x[16];
+	unsigned all = l->n > LANES ? 2 * LANES : LANES;
 
 	/* Idle lanes compute something that nobody sees. */
-	for (unsigned i = l->n; i < LANES; i++)
+	for (unsigned i = l->n; i < all; i++)
 		l->at[i] = l->room[i];
-	chacha(x, key, l->block, l->lo, l->hi);
-	transpose(x);
-#pragma GCC unroll 16
-	for (int i = 0; i < 16; i++)
-		onto(l->at[i], x[i]);
+	if (all == LANES)
+		flush_half(l, key);
+	else
+		flush_whole(l, key);
 	for (unsigned i = 0; i < l->nends; i++) {
 		__mmask64 mask = first_bytes(l->end[i].n);
 
@@ -114,36 +163,43 @@ TARGET static void flush(struct lanes *l, const uint8_t *key)
 	l->n = l->nends = 0;
 }
 
-/* The next n lanes take the blocks of a message from number first on. */
-TARGET INLINE void lanes_take(struct lanes *l, const struct wg_aead_op *op, uint32_t first, unsigned n)
+/* The next n lanes take the blocks of a message from number first on; flush when all are taken. */
+TARGET INLINE void lanes_take(struct lanes *l, const struct wg_aead_op *op, uint32_t first, unsigned n, const uint8_t *key)
 {
 	const __m512i count = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-	__mmask16 mask = (__mmask16)(((1u << n) - 1) << l->n);
+	uint32_t mask = (uint32_t)((1ull << n) - 1) << l->n;
 
-	l->block = _mm512_mask_add_epi32(l->block, mask, count, _mm512_set1_epi32((int)(first - l->n)));
-	l->lo = _mm512_mask_mov_epi32(l->lo, mask, _mm512_set1_epi32((int)(uint32_t)op->counter));
-	l->hi = _mm512_mask_mov_epi32(l->hi, mask, _mm512_set1_epi32((int)(uint32_t)(op->counter >> 32)));
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++, mask >>= LANES) {
+		__m512i from = _mm512_set1_epi32((int)(first - l->n + (unsigned)i * LANES));
+
+		l->block[i] = _mm512_mask_add_epi32(l->block[i], (__mmask16)mask, count, from);
+		l->lo[i] = _mm512_mask_set1_epi32(l->lo[i], (__mmask16)mask, (int)(uint32_t)op->counter);
+		l->hi[i] = _mm512_mask_set1_epi32(l->hi[i], (__mmask16)mask, (int)(uint32_t)(op->counter >> 32));
+	}
 	l->n += n;
+	if (l->n == 2 * LANES)
+		flush(l, key);
 }
 
 /* The next lane computes a message's Poly1305 key. */
-TARGET INLINE void take_key(struct lanes *l, const struct wg_aead_op *op, uint8_t pk[KEY_ROW])
+TARGET INLINE void take_key(struct lanes *l, const struct wg_aead_op *op, uint8_t pk[KEY_ROW], const uint8_t *key)
 {
 	_mm512_storeu_si512(pk, _mm512_setzero_si512());
 	l->at[l->n] = pk;
-	lanes_take(l, op, 0, 1);
+	lanes_take(l, op, 0, 1, key);
 }
 
 /* The next n lanes take whole blocks from p on. */
-TARGET INLINE void take_blocks(struct lanes *l, const struct wg_aead_op *op, uint8_t *p, unsigned n)
+TARGET INLINE void take_blocks(struct lanes *l, const struct wg_aead_op *op, uint8_t *p, unsigned n, const uint8_t *key)
 {
 	for (unsigned i = 0; i < n; i++)
 		l->at[l->n + i] = p + i * CHACHA_BLOCK;
-	lanes_take(l, op, (uint32_t)((size_t)(p - op->p) / CHACHA_BLOCK) + 1, n);
+	lanes_take(l, op, (uint32_t)((size_t)(p - op->p) / CHACHA_BLOCK) + 1, n, key);
 }
 
 /* The next lane takes the last n bytes, less than a block. */
-TARGET INLINE void take_end(struct lanes *l, const struct wg_aead_op *op, uint8_t *p, size_t n)
+TARGET INLINE void take_end(struct lanes *l, const struct wg_aead_op *op, uint8_t *p, size_t n, const uint8_t *key)
 {
 	unsigned i = l->nends++;
 
@@ -151,33 +207,29 @@ TARGET INLINE void take_end(struct lanes *l, const struct wg_aead_op *op, uint8_
 	l->end[i].to = p;
 	l->end[i].n = n;
 	l->at[l->n] = l->room[i];
-	lanes_take(l, op, data_blocks(op), 1);
+	lanes_take(l, op, data_blocks(op), 1, key);
 }
 
 TARGET INLINE void take_data(struct lanes *l, const struct wg_aead_op *op, const uint8_t *key)
 {
-	uint8_t *p = op->p;
 	size_t blocks = op->n / CHACHA_BLOCK, rest = op->n % CHACHA_BLOCK;
+	uint8_t *p = op->p;
 
 	while (blocks) {
-		unsigned n = LANES - l->n < blocks ? LANES - l->n : (unsigned)blocks;
+		unsigned room = 2 * LANES - l->n, n = blocks < room ? (unsigned)blocks : room;
 
-		take_blocks(l, op, p, n);
+		take_blocks(l, op, p, n, key);
 		p += n * CHACHA_BLOCK;
 		blocks -= n;
-		if (l->n == LANES)
-			flush(l, key);
 	}
-	if (!rest)
-		return;
-	take_end(l, op, p, rest);
-	if (l->n == LANES)
-		flush(l, key);
+	if (rest)
+		take_end(l, op, p, rest, key);
 }
 
 TARGET INLINE void lanes_init(struct lanes *l)
 {
-	l->block = l->lo = l->hi = _mm512_setzero_si512();
+	for (int i = 0; i < 2; i++)
+		l->block[i] = l->lo[i] = l->hi[i] = _mm512_setzero_si512();
 	l->n = l->nends = 0;
 }
 
@@ -190,20 +242,17 @@ TARGET INLINE void lanes_end(struct lanes *l, const uint8_t *key)
 
 TARGET static void crypt_all(struct wg_aead_op *ops, size_t n, uint32_t first, uint8_t pk[][KEY_ROW])
 {
+	const uint8_t *key = ops[0].key;
 	struct lanes l;
 
 	lanes_init(&l);
 	for (size_t i = 0; i < n; i++) {
-		if (!first) {
-			take_key(&l, &ops[i], pk[i]);
-			if (l.n == LANES)
-				flush(&l, ops[0].key);
-		} else if (!ops[i].ok) {
-			continue;
-		}
-		take_data(&l, &ops[i], ops[0].key);
+		if (!first)
+			take_key(&l, &ops[i], pk[i], key);
+		if (!first || ops[i].ok)
+			take_data(&l, &ops[i], key);
 	}
-	lanes_end(&l, ops[0].key);
+	lanes_end(&l, key);
 }
 
 TARGET static void keys_all(struct wg_aead_op *ops, size_t n, uint8_t pk[][KEY_ROW])
@@ -211,11 +260,8 @@ TARGET static void keys_all(struct wg_aead_op *ops, size_t n, uint8_t pk[][KEY_R
 	struct lanes l;
 
 	lanes_init(&l);
-	for (size_t i = 0; i < n; i++) {
-		take_key(&l, &ops[i], pk[i]);
-		if (l.n == LANES)
-			flush(&l, ops[0].key);
-	}
+	for (size_t i = 0; i < n; i++)
+		take_key(&l, &ops[i], pk[i], ops[0].key);
 	lanes_end(&l, ops[0].key);
 }
 

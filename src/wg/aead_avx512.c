@@ -88,7 +88,7 @@ TARGET INLINE void transpose(__m512i x[16])
 /* What each lane computes, and the 64 bytes its key stream goes onto. */
 struct lanes {
 	__m512i block[2], lo[2], hi[2];
-	uint8_t *at[2 * LANES];
+	uint8_t *at[2 * LANES + 8];	/* they are written by eight */
 	unsigned n;
 	/* Blocks that are the short ends of messages wait here until their key stream is there. */
 	unsigned nends;
@@ -163,8 +163,8 @@ TARGET static void flush(struct lanes *l, const uint8_t *key)
 	l->n = l->nends = 0;
 }
 
-/* The next n lanes take the blocks of a message from number first on; flush when all are taken. */
-TARGET INLINE void lanes_take(struct lanes *l, const struct wg_aead_op *op, uint32_t first, unsigned n, const uint8_t *key)
+/* Blocks first, first + 1, ... of a message are what the next n lanes compute. */
+TARGET INLINE void lanes_count(struct lanes *l, const struct wg_aead_op *op, uint32_t first, unsigned n)
 {
 	const __m512i count = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
 	uint32_t mask = (uint32_t)((1ull << n) - 1) << l->n;
@@ -177,53 +177,52 @@ TARGET INLINE void lanes_take(struct lanes *l, const struct wg_aead_op *op, uint
 		l->lo[i] = _mm512_mask_set1_epi32(l->lo[i], (__mmask16)mask, (int)(uint32_t)op->counter);
 		l->hi[i] = _mm512_mask_set1_epi32(l->hi[i], (__mmask16)mask, (int)(uint32_t)(op->counter >> 32));
 	}
-	l->n += n;
-	if (l->n == 2 * LANES)
-		flush(l, key);
 }
 
-/* The next lane computes a message's Poly1305 key. */
-TARGET INLINE void take_key(struct lanes *l, const struct wg_aead_op *op, uint8_t pk[KEY_ROW], const uint8_t *key)
+/* Where their key streams go: onto n blocks from an address on. */
+TARGET INLINE void lanes_point(struct lanes *l, uintptr_t to, unsigned n)
 {
-	_mm512_storeu_si512(pk, _mm512_setzero_si512());
-	l->at[l->n] = pk;
-	lanes_take(l, op, 0, 1, key);
+	const __m512i far = _mm512_set_epi64(448, 384, 320, 256, 192, 128, 64, 0);
+
+	for (unsigned i = 0; i < n; i += 8)
+		_mm512_storeu_si512(&l->at[l->n + i],
+				    _mm512_add_epi64(far, _mm512_set1_epi64((long long)(to + i * CHACHA_BLOCK))));
 }
 
-/* The next n lanes take whole blocks from p on. */
-TARGET INLINE void take_blocks(struct lanes *l, const struct wg_aead_op *op, uint8_t *p, unsigned n, const uint8_t *key)
-{
-	for (unsigned i = 0; i < n; i++)
-		l->at[l->n + i] = p + i * CHACHA_BLOCK;
-	lanes_take(l, op, (uint32_t)((size_t)(p - op->p) / CHACHA_BLOCK) + 1, n, key);
-}
-
-/* The next lane takes the last n bytes, less than a block. */
-TARGET INLINE void take_end(struct lanes *l, const struct wg_aead_op *op, uint8_t *p, size_t n, const uint8_t *key)
+/* The last n bytes of a message are no whole block: they wait until the lane's key stream is there. */
+TARGET INLINE void lanes_wait(struct lanes *l, unsigned lane, uint8_t *p, size_t n)
 {
 	unsigned i = l->nends++;
 
 	_mm512_store_si512(l->room[i], _mm512_maskz_loadu_epi8(first_bytes(n), p));
 	l->end[i].to = p;
 	l->end[i].n = n;
-	l->at[l->n] = l->room[i];
-	lanes_take(l, op, data_blocks(op), 1, key);
+	l->at[lane] = l->room[i];
 }
 
-TARGET INLINE void take_data(struct lanes *l, const struct wg_aead_op *op, const uint8_t *key)
+/* Blocks first to the last of a message; block 0 goes to pk. */
+TARGET INLINE void take(struct lanes *l, const struct wg_aead_op *op, uint32_t first, uint8_t pk[KEY_ROW], const uint8_t *key)
 {
-	size_t blocks = op->n / CHACHA_BLOCK, rest = op->n % CHACHA_BLOCK;
-	uint8_t *p = op->p;
+	uint32_t last = data_blocks(op), left = last + 1 - first;
+	uintptr_t before = (uintptr_t)op->p - CHACHA_BLOCK;
+	size_t rest = op->n % CHACHA_BLOCK;
 
-	while (blocks) {
-		unsigned room = 2 * LANES - l->n, n = blocks < room ? (unsigned)blocks : room;
+	while (left) {
+		unsigned room = 2 * LANES - l->n, n = left < room ? left : room;
 
-		take_blocks(l, op, p, n, key);
-		p += n * CHACHA_BLOCK;
-		blocks -= n;
+		lanes_count(l, op, last + 1 - left, n);
+		lanes_point(l, before + (last + 1 - left) * CHACHA_BLOCK, n);
+		if (left > last) {
+			_mm512_storeu_si512(pk, _mm512_setzero_si512());
+			l->at[l->n] = pk;
+		}
+		l->n += n;
+		left -= n;
+		if (!left && rest)
+			lanes_wait(l, l->n - 1, op->p + op->n - rest, rest);
+		if (l->n == 2 * LANES)
+			flush(l, key);
 	}
-	if (rest)
-		take_end(l, op, p, rest, key);
 }
 
 TARGET INLINE void lanes_init(struct lanes *l)
@@ -247,10 +246,8 @@ TARGET static void crypt_all(struct wg_aead_op *ops, size_t n, uint32_t first, u
 
 	lanes_init(&l);
 	for (size_t i = 0; i < n; i++) {
-		if (!first)
-			take_key(&l, &ops[i], pk[i], key);
 		if (!first || ops[i].ok)
-			take_data(&l, &ops[i], key);
+			take(&l, &ops[i], first, pk[i], key);
 	}
 	lanes_end(&l, key);
 }
@@ -260,8 +257,11 @@ TARGET static void keys_all(struct wg_aead_op *ops, size_t n, uint8_t pk[][KEY_R
 	struct lanes l;
 
 	lanes_init(&l);
-	for (size_t i = 0; i < n; i++)
-		take_key(&l, &ops[i], pk[i], ops[0].key);
+	for (size_t i = 0; i < n; i++) {
+		struct wg_aead_op only_key = { .p = pk[i], .counter = ops[i].counter };
+
+		take(&l, &only_key, 0, pk[i], ops[0].key);
+	}
 	lanes_end(&l, ops[0].key);
 }
 

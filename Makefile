@@ -79,7 +79,8 @@ CFLAGS += -fPIE -fstack-protector-strong -fstack-clash-protection -fno-unwind-ta
 # The stack size is that of threads; musl's own 128 KB leave no room for a 64 KB packet or two.
 LDFLAGS := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack,-z,stack-size=1048576,--build-id=sha1
 # Small everywhere, fast where each packet passes.
-OPT = $(if $(filter src/wg/% src/filter/% src/crypto/%,$<),-O2,-Os)
+OPT = $(if $(filter src/wg/% src/filter/% src/crypto/% $(PACKETS),$<),-O2,-Os)
+PACKETS := src/run/path.c src/os/dgram.c src/os/tun.c src/base/addr.c
 endif
 
 .PHONY: all lib check check-net check-cross asan fuzz lint bench soak clean distclean FORCE

@@ -86,7 +86,8 @@ static int open_queue(int *fd, struct ifreq *r, short flags, unsigned *offloads)
 	return err;
 }
 
-/* All of them; those that are not open are -1 afterwards. */
+/* All of them; those that are not open are -1 afterwards. An interface that is there already is not joined: it may
+ * be another process's, which would share its packets. Made beforehand for one user, it is good for one queue. */
 static int open_queues(int fd[], unsigned *queues, struct ifreq *r, unsigned *offloads)
 {
 	unsigned wanted = *offloads, n = 0, more;
@@ -94,7 +95,8 @@ static int open_queues(int fd[], unsigned *queues, struct ifreq *r, unsigned *of
 	while (*queues > 1 && n < *queues) {
 		more = n ? *offloads : wanted;
 		/* Every queue must be of the kind of the first. */
-		if (open_queue(&fd[n], r, IFF_MULTI_QUEUE, &more) || (n && more != *offloads))
+		if (open_queue(&fd[n], r, (short)(n ? IFF_MULTI_QUEUE : IFF_MULTI_QUEUE | IFF_TUN_EXCL), &more) ||
+		    (n && more != *offloads))
 			break;
 		*offloads = more;
 		n++;

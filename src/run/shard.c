@@ -8,6 +8,7 @@
 #include "crypto/crypto.h"
 #include "os/clock.h"
 #include "os/socket.h"
+#include "os/steer.h"
 #include "os/tun.h"
 #include "run/link.h"
 #include "run/path.h"
@@ -79,6 +80,7 @@ struct run_shard {
 	/* the thread's */
 	struct run_path path;
 	struct run_links *links;	/* the first thread's; NULL in others */
+	int steer;			/* table of os/steer.h that follows the prefixes, -1: another thread has it */
 	unsigned udp_wanted;
 	uint32_t fwmark;
 	bool told, port_done;
@@ -495,6 +497,33 @@ static void take_all(struct run_shard *t)
 		run_kick(t->command_fd);
 }
 
+/* --- which queue of TUN packets come through --- */
+
+static void steer_allowed(const struct run_shard *t, const uint8_t key[NB_KEY_LEN], const struct nb_prefix *prefix)
+{
+	if (t->steer >= 0)
+		os_steer_set(t->steer, prefix, wg_home(key, t->path.shards));
+}
+
+static void steer_disallowed(const struct run_shard *t, const struct nb_prefix *prefix)
+{
+	if (t->steer >= 0)
+		os_steer_clear(t->steer, prefix);
+}
+
+/* The peer loses all its prefixes. */
+static void steer_forget(const struct run_shard *t, const struct wg_peer *p)
+{
+	struct nb_prefix some[32];
+	size_t n, at = 0;
+
+	while (t->steer >= 0 && (n = wg_peer_allowed(t->path.wg, p, at, some, 32)) != 0) {
+		for (size_t i = 0; i < n; i++)
+			os_steer_clear(t->steer, &some[i]);
+		at += n;
+	}
+}
+
 /* --- commands --- */
 
 static void peer_set(struct run_shard *t, const struct run_command *c, struct nb_time now)
@@ -505,10 +534,13 @@ static void peer_set(struct run_shard *t, const struct run_command *c, struct nb
 
 	if (!p && (s->update_only || wg_peer_add(t->path.wg, s->key, &p)))
 		return;
-	if (s->replace_allowed)
+	if (s->replace_allowed) {
+		steer_forget(t, p);
 		wg_peer_disallow_all(t->path.wg, p);
+	}
 	for (size_t i = 0; i < c->n; i++)
-		wg_peer_allow(t->path.wg, p, &prefixes[i]);
+		if (!wg_peer_allow(t->path.wg, p, &prefixes[i]))
+			steer_allowed(t, s->key, &prefixes[i]);
 	/* The rest is for the thread where the peer is at home. */
 	if (wg_home(s->key, t->path.shards) != t->path.shard)
 		return;
@@ -524,6 +556,7 @@ static void peer_remove(struct run_shard *t, struct wg_peer *p)
 {
 	if (t->stats && t->stats_peer == p)
 		stats_advance(t);
+	steer_forget(t, p);
 	wg_peer_remove(t->path.wg, p);
 }
 
@@ -543,7 +576,8 @@ static void peer_command(struct run_shard *t, const struct run_command *c, struc
 		break;
 	case RUN_CMD_PEER_DISALLOW:
 		for (size_t i = 0; i < c->n; i++)
-			wg_peer_disallow(t->path.wg, p, &prefixes[i]);
+			if (!wg_peer_disallow(t->path.wg, p, &prefixes[i]))
+				steer_disallowed(t, &prefixes[i]);
 		break;
 	default:
 		wg_peer_set_endpoint(t->path.wg, p, &c->ep, now);
@@ -684,6 +718,8 @@ static void command_run(struct run_shard *t, struct run_command *c, struct nb_ti
 	case RUN_CMD_PEERS_CLEAR:
 		t->stats_peer = NULL;
 		wg_peers_clear(t->path.wg);
+		if (t->steer >= 0)
+			os_steer_clear_all(t->steer);
 		break;
 	case RUN_CMD_LINK_ADD:
 	case RUN_CMD_LINK_DROP:
@@ -974,7 +1010,7 @@ int run_shard_new(struct run_shard **out, const struct run_shard_config *cfg)
 	t->path.shard = cfg->shard;
 	t->path.shards = cfg->shards;
 	t->path.udp = cfg->udp;
-	t->path.tun = -1;
+	t->path.tun = t->steer = -1;
 	t->path.mtu = tc->mtu;
 	t->path.up = (struct run_path_up){ dgram_up, stream_out, packet_elsewhere, message_elsewhere, t };
 	t->udp_wanted = run_shard_udp_bits(tc->offloads);
@@ -1060,9 +1096,10 @@ void run_shard_stats(struct run_shard *t, bool allowed)
 	run_kick(t->command_fd);
 }
 
-void run_shard_take_tun(struct run_shard *t, int fd)
+void run_shard_take_tun(struct run_shard *t, int fd, int table)
 {
 	t->path.tun = fd;
+	t->steer = table;
 }
 
 void run_shard_stop(struct run_shard *t)
@@ -1093,6 +1130,7 @@ void run_shard_free(struct run_shard *t)
 	wg_free(t->path.wg);
 	run_path_fini(&t->path);
 	os_close(&t->command_fd);
+	os_close(&t->steer);
 	for (unsigned i = 0; i < WG_SHARDS_MAX; i++) {
 		run_ring_fini(&t->inbox[i].packets);
 		run_ring_fini(&t->inbox[i].messages);

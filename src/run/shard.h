@@ -26,8 +26,8 @@ struct run_shard_config {
 int run_shard_new(struct run_shard **out, const struct run_shard_config *cfg);
 /* Make the rings between shards[0..n-1]. Returns 0 or NB_E_NOMEM. */
 int run_shard_join(struct run_shard *const shards[], unsigned n);
-/* Its queue of the TUN interface, -1: none; while the thread does not run. */
-void run_shard_take_tun(struct run_shard *s, int fd);
+/* While the thread does not run: its queue of the TUN interface, and the table of os/steer.h to keep; -1: none. */
+void run_shard_take_tun(struct run_shard *s, int fd, int steer);
 int run_shard_start(struct run_shard *s);
 /* End the thread, not before it has done the commands given. */
 void run_shard_stop(struct run_shard *s);

@@ -6,6 +6,7 @@
 #include "crypto/crypto.h"
 #include "crypto/tls.h"
 #include "os/socket.h"
+#include "os/steer.h"
 #include "os/tun.h"
 #include "run/shard.h"
 #include "run/steer.h"
@@ -120,6 +121,14 @@ static unsigned threads_default(void)
 	return n < 1 ? 1 : n > WG_SHARDS_MAX ? WG_SHARDS_MAX : n;
 }
 
+/* Packets must come through the queue of the thread they are for: without that, one thread has to do. */
+static void steer(struct run_tunnel_config *cfg)
+{
+	cfg->steered = cfg->threads > 1 && !os_steer_open(&cfg->steer, cfg->tun_fds[0]);
+	for (; cfg->threads > 1 && !cfg->steered; cfg->threads--)
+		os_close(&cfg->tun_fds[cfg->threads - 1]);
+}
+
 int run_tunnel_tun(struct run_tunnel_config *cfg, const char *name)
 {
 	unsigned wanted = run_tunnel_offloads_parse(getenv("NB_TUNNEL_OFFLOADS")), tun = run_shard_tun_bits(wanted);
@@ -132,6 +141,8 @@ int run_tunnel_tun(struct run_tunnel_config *cfg, const char *name)
 		cfg->threads = cfg->threads ? WG_SHARDS_MAX : threads_default();
 	cfg->several = cfg->threads > 1;
 	err = os_tun_open(cfg->tun_fds, &cfg->threads, name, (unsigned)cfg->mtu, &tun);
+	if (!err)
+		steer(cfg);
 	cfg->offloads = (wanted & (RUN_TUNNEL_SEGMENT | RUN_TUNNEL_GRO)) | (tun & OS_TUN_VNET ? RUN_TUNNEL_CHECKSUM : 0u) |
 			(tun & OS_TUN_TSO ? RUN_TUNNEL_TSO : 0u) | (tun & OS_TUN_USO ? RUN_TUNNEL_USO : 0u);
 	return err;
@@ -141,6 +152,8 @@ void run_tunnel_tun_close(struct run_tunnel_config *cfg)
 {
 	for (unsigned i = 0; i < cfg->threads; i++)
 		os_close(&cfg->tun_fds[i]);
+	if (cfg->steered)
+		os_close(&cfg->steer);
 }
 
 /* --- access rules --- */
@@ -189,7 +202,7 @@ static int ports_open(struct os_dgram_pair udp[], unsigned *n, const struct run_
 	const struct sock_filter *pick = run_steer(&length);
 	int err = os_dgram_open_group(udp, *n, cfg->port, cfg->fwmark, bits, pick, length);
 
-	if (*n == 1 || !err || err == NB_E_BUSY || err == NB_E_PERM)
+	if (*n == 1 || !err || err == NB_E_BUSY)
 		return err;
 	*n = 1;
 	return os_dgram_open(udp, cfg->port, cfg->fwmark, bits);
@@ -245,14 +258,14 @@ int run_tunnel_new(struct run_tunnel **out, const struct run_tunnel_config *cfg)
 	if (!err)
 		err = shards_new(t, cfg, n, udp);
 	for (unsigned i = 0; i < n && !err; i++)
-		run_shard_take_tun(t->shard[i], cfg->tun_fds[i]);
+		run_shard_take_tun(t->shard[i], cfg->tun_fds[i], !i && cfg->steered ? cfg->steer : -1);
 	if (!err)
 		err = shards_start(t);
 	if (err) {
 		for (unsigned i = 0; i < t->n; i++)
 			run_shard_stop(t->shard[i]);
 		for (unsigned i = 0; i < t->n; i++)
-			run_shard_take_tun(t->shard[i], -1);
+			run_shard_take_tun(t->shard[i], -1, -1);
 		run_tunnel_free(t);
 		return err;
 	}

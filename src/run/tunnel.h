@@ -31,6 +31,8 @@ struct run_tunnel_config {
 	bool several;			/* more than one were asked for, whatever came of it */
 	/* One for each thread: nonblocking, IFF_NO_PI; -1: no inner side. Taken over: closed by run_tunnel_free */
 	int tun_fds[WG_SHARDS_MAX];
+	bool steered;			/* steer is a table of os/steer.h, to be kept and closed with tun_fds */
+	int steer;
 	unsigned offloads;		/* those the interface has, and those wanted of the sockets */
 	size_t mtu;			/* of the TUN interface: 576..8192; larger inner packets are dropped */
 	uint16_t port;			/* UDP port; 0: the system chooses, see run_tunnel_port */
@@ -44,7 +46,7 @@ struct run_tunnel_config {
  * to try on the sockets. The environment variable NB_TUNNEL_OFFLOADS (see run_tunnel_offloads_parse) takes
  * away from that, for tests and for a system whose offloads are broken. cfg->threads is how many are wanted (0: one
  * on up to three processors, then half as many as there are, and no more than one for each 256 MB of memory),
- * unless NB_TUNNEL_THREADS says so, and becomes how many the interface allows. Returns as os_tun_open. */
+ * unless NB_TUNNEL_THREADS says so, and becomes how many the system allows. Returns as os_tun_open. */
 int run_tunnel_tun(struct run_tunnel_config *cfg, const char *name);
 /* When run_tunnel_new failed. */
 void run_tunnel_tun_close(struct run_tunnel_config *cfg);

@@ -69,7 +69,8 @@ class End:
 
     def __init__(self, ns, number, kind, offloads=None, mtu=1420, wrap=()):
         self.ns, self.number, self.kind, self.offloads, self.mtu, self.wrap = ns, number, kind, offloads, mtu, wrap
-        self.interface = f"nbl{os.getpid() % 100000}{'ab'[number - 1]}"
+        self.interface = f"nbl{os.getpid() % 100000}{chr(96 + number)}"
+        self.env = {}
         self.inner4, self.inner6 = f"10.85.0.{number}", f"fd85::{number}"
         self.private = run("wg", "genkey").strip()
         self.public = run("wg", "pubkey", input=self.private).strip()
@@ -89,11 +90,12 @@ class End:
         except OSError:
             return False
 
+    def command(self):
+        return [wireguard_go(), "-f", self.interface] if self.kind == "go" else [OURS, "wg", self.interface, "--mtu", str(self.mtu)]
+
     def start(self):
-        command = [OURS, "wg", self.interface, "--mtu", str(self.mtu)]
-        env = dict(os.environ)
-        if self.kind == "go":
-            command = [wireguard_go(), "-f", self.interface]
+        command = self.command()
+        env = dict(os.environ, **self.env)
         if self.kind == "boringtun":
             command = [boringtun()[0], "-f", "--disable-drop-privileges", self.interface]
         if self.offloads is not None:

@@ -104,6 +104,14 @@ static Nestbox__PeerWhy *peer_why(const struct client_conn *c, struct nb_arena *
 	return w;
 }
 
+static void fill_counts(Nestbox__PeerWhy *w, const struct wg_peer_stats *s)
+{
+	w->has_rx_packets = w->has_tx_packets = w->has_handshakes = 1;
+	w->rx_packets = s->rx_packets;
+	w->tx_packets = s->tx_packets;
+	w->handshakes = s->handshakes;
+}
+
 static Daemon__PeerState *peer_state(const struct engine_peer *p, struct nb_arena *a, struct nb_time now,
 				     struct nb_wall wall)
 {
@@ -118,6 +126,8 @@ static Daemon__PeerState *peer_state(const struct engine_peer *p, struct nb_aren
 	s->pubkey = dup_text(a, p->key_text);
 	s->fqdn = dup_text(a, p->fqdn);
 	s->nestbox = peer_why(p->conn, a);
+	if (s->nestbox)
+		fill_counts(s->nestbox, &p->stats);
 	s->connstatus = dup_text(a, c.connected ? "Connected" : c.connecting ? "Connecting" : "Idle");
 	s->connstatusupdate = timestamp(a, wall.ns - nb_time_diff(now, c.changed));
 	if (!c.connected)

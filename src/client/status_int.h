@@ -92,4 +92,10 @@ void client_put_duration(struct emitter *e, const char *name, int64_t ns);
 /* --- status_why.c */
 void client_put_why(struct emitter *e, const struct overview *o);
 
+/* --- status_tunnel.c */
+void client_put_tunnel(struct emitter *e, const struct overview *o);
+void client_put_peer_counts(struct emitter *e, const Nestbox__PeerWhy *w);
+void client_tunnel_text(struct nb_buf *out, const struct overview *o);
+void client_peer_counts_text(struct nb_buf *out, const Daemon__PeerState *p);
+
 #endif

@@ -17,10 +17,12 @@ void client_put_why(struct emitter *e, const struct overview *o)
 			client_put_string(e, "fqdn", p->fqdn);
 			client_put_string(e, "why", w ? w->sentence : NULL);
 			client_put_strings(e, "pairs", w ? w->pairs : NULL, w ? w->n_pairs : 0);
+			client_put_peer_counts(e, w);
 			client_put_map_close(e);
 		}
 		client_put_list_close(e);
 	}
+	client_put_tunnel(e, o);
 	client_put_map_close(e);
 }
 
@@ -39,9 +41,11 @@ int client_status_why(struct nb_buf *out, const struct client_status_view *v)
 			      w ? text(w->sentence) : "the agent does not say: it is another program, or older");
 		for (size_t k = 0; w && k < w->n_pairs; k++)
 			nb_buf_printf(out, "  tried %s\n", text(w->pairs[k]));
+		client_peer_counts_text(out, p);
 	}
 	if (!o.n_peers)
 		nb_buf_str(out, "no peers\n");
+	client_tunnel_text(out, &o);
 	client_overview_fini(&o);
 	return out->err;
 }

@@ -77,6 +77,7 @@ struct run_agent {
 	uint32_t tickets[RUN_AGENT_TICKETS];
 	size_t ntickets;
 	uint32_t stats_tag;
+	struct run_tunnel_counters counters;	/* as last told */
 	/* what must wait until the stack is empty */
 	struct run_defer later, delivered;
 	bool later_restart, later_stop;
@@ -115,6 +116,9 @@ void run_agent_on_signal_timer(void *ctx, struct nb_time now);
 
 extern const struct client_engine_ops run_agent_engine_ops;
 int run_agent_links_new(struct run_agent *a);
+
+/* agent_counts.c: what the data plane counted, for status. NULL: out of memory */
+Nestbox__TunnelState *run_agent_counts(const struct run_agent *a, struct nb_arena *arena);
 
 /* agent_tunnel.c: interface and data-plane thread */
 

@@ -38,6 +38,8 @@ static void answer_status(struct run_agent *a, uint32_t ticket)
 		fill_control(a, &s, &arena);
 		if (a->engine)
 			client_engine_status(a->engine, &s, &arena, os_now(), os_wall());
+		if (a->tunnel)
+			s.nestbox = run_agent_counts(a, &arena);
 	}
 	a->cfg.status_ready(a->cfg.arg, ticket, a->purpose == UP ? &s : NULL);
 	nb_arena_fini(&arena);

@@ -57,6 +57,7 @@ static void on_tunnel_msg(struct run_agent *a, const struct run_tunnel_msg *m, s
 		client_engine_wg_stats(a->engine, m->key, &m->stats);
 		break;
 	case RUN_TUNNEL_STATS_END:
+		a->counters = m->counters;
 		if (m->tag == a->stats_tag)
 			run_agent_answer_tickets(a);
 		break;

@@ -154,6 +154,15 @@ struct run_tunnel_counters {
 	uint64_t handed_lost;	/* that did not, its ring being full */
 };
 
+/* A counter by its name for programs, with words for people to put behind the number. */
+struct run_tunnel_count {
+	const char *name, *words;
+	uint64_t value;
+	bool filter;		/* means nothing without access rules */
+};
+/* The i-th; false past the last (counts.c). */
+bool run_tunnel_count(const struct run_tunnel_counters *c, size_t i, struct run_tunnel_count *out);
+
 struct run_tunnel_msg {
 	uint8_t kind;			/* enum run_tunnel_kind */
 	uint8_t event;			/* enum wg_event_kind */

@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SOCKET_DIR "/var/run/wireguard"
 #define CLIENTS 8
 #define REQUEST_MAX (4u << 20)
 #define ANSWER_MAX (32u << 20)
@@ -33,6 +32,7 @@ struct client {
 	struct run_io io;
 	struct nb_buf in, out;
 	bool waits_stats, waits_port;
+	bool counts;		/* the statistics it waits for are counters */
 	uint32_t tag;
 	unsigned turn;		/* order of those that wait for a port */
 };
@@ -44,7 +44,7 @@ struct wgdev {
 	struct run_io tunnel_io, listen_io;
 	struct run_signal sigint, sigterm;
 	int listener;
-	char path[sizeof SOCKET_DIR + OS_IFNAME + 8];
+	char path[sizeof RUN_WGDEV_SOCKETS + OS_IFNAME + 8];
 	uint8_t key[NB_KEY_LEN];
 	uint32_t mark;
 	bool peer_begun;	/* get: a peer's lines are being written */
@@ -135,23 +135,31 @@ static void put_errno(struct nb_buf *b, int number)
 	nb_buf_printf(b, "errno=%d\n\n", -number);
 }
 
+static void get_stats(struct client *c, bool counts)
+{
+	struct wgdev *d = c->dev;
+	int err;
+
+	c->tag = d->next_tag++;
+	c->counts = counts;
+	COMMAND(run_tunnel_stats(d->tunnel, c->tag, !counts));
+	if (err)
+		put_errno(&c->out, EIO);
+	else
+		c->waits_stats = true;
+}
+
 static void get_begin(struct client *c)
 {
 	struct wgdev *d = c->dev;
 	static const uint8_t zero[NB_KEY_LEN];
-	int err;
 
 	if (memcmp(d->key, zero, NB_KEY_LEN) != 0)
 		put_hex(&c->out, "private_key", d->key);
 	nb_buf_printf(&c->out, "listen_port=%u\n", run_tunnel_port(d->tunnel));
 	if (d->mark)
 		nb_buf_printf(&c->out, "fwmark=%u\n", d->mark);
-	c->tag = d->next_tag++;
-	COMMAND(run_tunnel_stats(d->tunnel, c->tag, true));
-	if (err)
-		put_errno(&c->out, EIO);
-	else
-		c->waits_stats = true;
+	get_stats(c, false);
 }
 
 static void get_peer(struct client *c, const struct run_tunnel_msg *m)
@@ -229,6 +237,8 @@ static bool request(struct client *c)
 	in.n = (size_t)(end - in.p) + 1;
 	if (in.n == 6 && starts(in, "get=1\n"))
 		get_begin(c);
+	else if (in.n == 13 && starts(in, "get=counters\n"))
+		get_stats(c, true);
 	else if (starts(in, "set=1\n"))
 		set_request(c, nb_bytes(in.p + 6, in.n - 6));
 	else
@@ -332,7 +342,9 @@ static void message(struct wgdev *d, const struct run_tunnel_msg *m)
 
 	switch (m->kind) {
 	case RUN_TUNNEL_STATS:
-		if (c)
+		if (c && c->counts)
+			run_wgdev_put_peer_counts(&c->out, m);
+		else if (c)
 			get_peer(c, m);
 		break;
 	case RUN_TUNNEL_ALLOWED:
@@ -342,6 +354,8 @@ static void message(struct wgdev *d, const struct run_tunnel_msg *m)
 	case RUN_TUNNEL_STATS_END:
 		if (c) {
 			c->waits_stats = false;
+			if (c->counts)
+				run_wgdev_put_counts(&c->out, &m->counters, run_tunnel_offloads(d->tunnel));
 			put_errno(&c->out, 0);
 			client_work(c);
 		}
@@ -465,9 +479,9 @@ static int peers_start(struct wgdev *d, const struct nb_buf *text)
 
 static int socket_start(struct wgdev *d)
 {
-	int err = os_mkdir_p(SOCKET_DIR, 0700);
+	int err = os_mkdir_p(RUN_WGDEV_SOCKETS, 0700);
 
-	snprintf(d->path, sizeof d->path, SOCKET_DIR "/%s.sock", d->opt->name);
+	snprintf(d->path, sizeof d->path, RUN_WGDEV_SOCKETS "/%s.sock", d->opt->name);
 	if (!err)
 		err = os_unix_listen(&d->listener, d->path, 0600);
 	return err ? fail(d->path, err == NB_E_BUSY ? "another program listens there" : os_why(), "end it, or use another name") : 0;

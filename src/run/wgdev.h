@@ -14,5 +14,7 @@ struct run_wgdev_options {
 
 /* Run until SIGINT, SIGTERM or the interface is removed. Problems are told on stderr. Returns the exit status. */
 int run_wgdev(const struct run_wgdev_options *o);
+/* Ask the one that runs for its counters and print them, a name=value a line, each peer's behind its public_key. */
+int run_wgdev_counters(const char *name);
 
 #endif

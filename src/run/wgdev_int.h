@@ -5,6 +5,9 @@
 
 #include "base/addr.h"
 #include "base/buf.h"
+#include "run/tunnel.h"
+
+#define RUN_WGDEV_SOCKETS "/var/run/wireguard"
 
 #define RUN_WGDEV_PREFIXES 1024		/* changes of allowed addresses per peer and request */
 
@@ -40,5 +43,9 @@ int run_wgdev_config(struct nb_bytes text, const struct run_wgdev_sink *sink, un
 /* Read the lines of a set request (without "set=1" and the empty line). Returns 0, NB_E_BAD, NB_E_FULL or what
  * the sink returned. Nothing reaches the sink unless all lines are well-formed. */
 int run_wgdev_set(struct nb_bytes lines, const struct run_wgdev_sink *sink);
+
+/* wgdev_counts.c: the lines of a peer, and those of the whole. */
+void run_wgdev_put_peer_counts(struct nb_buf *out, const struct run_tunnel_msg *m);
+void run_wgdev_put_counts(struct nb_buf *out, const struct run_tunnel_counters *counters, unsigned offloads);
 
 #endif

@@ -287,6 +287,7 @@ static void transport_frame(struct wg_dev *d, struct wg_peer *p, struct wg_pkt *
 	uint8_t *msg = k->p - WG_TRA_HEADER;
 
 	k->ecn = k->n ? inner_ecn(k->p) : 0;
+	p->tx_packets += k->n != 0;
 	/* Never pad beyond the MTU, nor cut a packet that is larger. */
 	if (padded > d->cfg.mtu)
 		padded = k->n > d->cfg.mtu ? k->n : d->cfg.mtu;
@@ -664,6 +665,7 @@ static void transport_opened(struct wg_dev *d, const struct open_job *job, const
 		return;
 	}
 	p->last_rx_data = now;
+	p->rx_packets++;
 	if (k->ecn == 3)
 		inner_mark(op->p);
 	k->p = op->p;

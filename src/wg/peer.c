@@ -487,6 +487,9 @@ void wg_peer_stats(const struct wg_dev *d, const struct wg_peer *p, struct wg_pe
 	memset(out, 0, sizeof *out);
 	out->rx_bytes = p->rx_bytes;
 	out->tx_bytes = p->tx_bytes;
+	out->rx_packets = p->rx_packets;
+	out->tx_packets = p->tx_packets;
+	out->handshakes = p->handshakes;
 	out->last_handshake = p->last_handshake;
 	out->last_rx_data = p->last_rx_data;
 	out->ep = p->ep;

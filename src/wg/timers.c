@@ -311,6 +311,7 @@ void wg_timers_complete(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 	p->attempts = 0;
 	p->forced = false;
 	p->last_handshake = wg_wall(d, now);
+	p->handshakes++;
 	wg_raise(d, p, WG_EV_HANDSHAKE);
 }
 

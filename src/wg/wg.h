@@ -143,6 +143,8 @@ struct wg_peer *wg_route(struct wg_dev *d, const struct nb_addr *inner);
 
 struct wg_peer_stats {
 	uint64_t rx_bytes, tx_bytes;		/* WireGuard messages, as `wg show` counts */
+	uint64_t rx_packets, tx_packets;	/* inner ones */
+	uint64_t handshakes;			/* that led to a session used in both directions */
 	struct nb_wall last_handshake;		/* 0: never */
 	struct nb_time last_rx_data;		/* last inner packet (keepalives excluded); 0: never */
 	struct wg_ep ep;

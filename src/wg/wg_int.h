@@ -335,7 +335,7 @@ struct wg_peer {
 	unsigned events;		/* bit per wg_event_kind */
 	struct nb_list event_node;
 
-	uint64_t rx_bytes, tx_bytes;
+	uint64_t rx_bytes, tx_bytes, rx_packets, tx_packets, handshakes;
 	struct nb_wall last_handshake;
 	struct nb_time last_rx_data;
 };

@@ -1,5 +1,6 @@
 """Access control between whole agents: policies change over the REST API, nc, curl and ping show who reaches what. The
 agents enforce it themselves: there is no host firewall in these namespaces."""
+import json
 import subprocess
 import sys
 import time
@@ -317,3 +318,23 @@ def test_block_inbound_and_disabled_firewall(lab):
 
 def test_no_host_firewall_is_touched(lab):
     assert run("ip", "netns", "exec", lab.ns("alpha"), "nft", "list", "ruleset").stdout == ""
+
+
+def test_counted_by_rule(lab):
+    """What each rule let in, and what none did, is told."""
+    def tunnel():
+        return json.loads(lab.b.cli("status", "--json", "--why").stdout)["nestbox"]["tunnel"]
+
+    set_rules(lab, rule("alpha", "bravo", "tcp", ports=["7001"]))
+    settled(lab, lab.a, lab.b.v4, "7001")
+    before = tunnel()
+    assert tcp(lab, lab.a, lab.b.v4, "7001") and not tcp(lab, lab.a, lab.b.v4, "7002")
+    after = tunnel()
+    hits = [{r["rule"]: r["packets"] for r in t["rules"]} for t in (before, after)]
+    name = f"accept tcp 7001 from {lab.a.v4}"
+    assert hits[1][name] >= hits[0][name] + 3
+    assert after["counters"]["filter_dropped_default"] > before["counters"]["filter_dropped_default"]
+    assert after["rulesInForce"] == len(after["rules"]) == 2  # IPv4 and IPv6
+    assert "checksum" in after["offloads"]
+    text = lab.b.cli("status", "--why").stdout
+    assert f"  {name}: " in text and " packets refused because no rule lets them in\n" in text

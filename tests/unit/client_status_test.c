@@ -237,6 +237,58 @@ static void filters(void **state)
 	}
 }
 
+/* What the data plane counted: nothing of it without --why, all of it with. */
+static void tunnel_counts(void **state)
+{
+	Nestbox__Count c[2] = { NESTBOX__COUNT__INIT, NESTBOX__COUNT__INIT }, *counts[] = { &c[0], &c[1] };
+	Nestbox__RuleCount rule = NESTBOX__RULE_COUNT__INIT, *rules[] = { &rule };
+	Nestbox__PeerWhy w = NESTBOX__PEER_WHY__INIT;
+	Nestbox__TunnelState t = NESTBOX__TUNNEL_STATE__INIT;
+	Daemon__PeerState a = peer("100.64.0.20", "zoo.netbird.cloud", "Connected", false), *all[] = { &a };
+	Daemon__FullStatus s = DAEMON__FULL_STATUS__INIT;
+	Daemon__StatusResponse r = DAEMON__STATUS_RESPONSE__INIT;
+	struct client_status_view v = { .answer = &r, .cli_version = "1", .profile = "p" };
+	struct nb_buf out;
+
+	(void)state;
+	c[0].name = (char *)"replayed";
+	c[0].words = (char *)"messages refused";
+	c[0].value = 7;
+	c[1].name = (char *)"too_big";
+	c[1].words = (char *)"packets too long";
+	rule.rule = (char *)"accept tcp 80 from 100.64.0.20";
+	rule.policy = (char *)"web";
+	rule.packets = 12;
+	t = (Nestbox__TunnelState){ .base = t.base, .offloads = (char *)"tso,gro", .n_counts = 2, .counts = counts, .has_rules_in_force = 1,
+				    .rules_in_force = 3, .n_rules = 1, .rules = rules };
+	w.sentence = (char *)"direct";
+	w.has_rx_packets = w.has_tx_packets = w.has_handshakes = 1;
+	w.rx_packets = 5;
+	w.tx_packets = 6;
+	w.handshakes = 2;
+	a.nestbox = &w;
+	a.bytesrx = 640;
+	s.peers = all;
+	s.n_peers = 1;
+	s.nestbox = &t;
+	r.fullstatus = &s;
+	nb_buf_init(&out, 65536);
+	assert_int_equal(client_status_why(&out, &v), 0);
+	assert_non_null(strstr(nb_buf_cstr(&out), "  received 640 B in 5 packets, sent 0 B in 6; handshakes: 2\n"
+			       "tunnel\n  offloads in use: tso,gro\n  7 messages refused\naccess rules: 3\n"
+			       "  accept tcp 80 from 100.64.0.20: 12 packets, policy web\n  and 2 more\n"));
+	nb_buf_reset(&out);
+	assert_int_equal(client_status_json(&out, &v), 0);
+	assert_null(strstr(nb_buf_cstr(&out), "replayed"));
+	nb_buf_reset(&out);
+	v.why = true;
+	assert_int_equal(client_status_json(&out, &v), 0);
+	assert_non_null(strstr(nb_buf_cstr(&out), "\"receivedPackets\":5,\"sentPackets\":6,\"handshakes\":2}],\"tunnel\":"
+			       "{\"offloads\":\"tso,gro\",\"counters\":{\"replayed\":7,\"too_big\":0},\"rulesInForce\":3,\"rules\":"
+			       "[{\"rule\":\"accept tcp 80 from 100.64.0.20\",\"policy\":\"web\",\"packets\":12}]}}"));
+	nb_buf_fini(&out);
+}
+
 static void filter_words(void **state)
 {
 	char *bad[] = { "1.2.3" };
@@ -329,7 +381,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(recorded_outputs), cmocka_unit_test(durations), cmocka_unit_test(ages),
 		cmocka_unit_test(sizes), cmocka_unit_test(remaining), cmocka_unit_test(filters),
-		cmocka_unit_test(filter_words), cmocka_unit_test(checks), cmocka_unit_test(own_address),
+		cmocka_unit_test(tunnel_counts), cmocka_unit_test(filter_words), cmocka_unit_test(checks), cmocka_unit_test(own_address),
 		cmocka_unit_test(login_hint),
 	};
 

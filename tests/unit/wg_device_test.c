@@ -22,6 +22,8 @@ static void first_packet_makes_session(void **state)
 	wg_peer_stats(a.d, a.peer, &st, at(0));
 	/* initiation, one padded packet; response, one packet */
 	assert_int_equal(st.tx_bytes, 148 + 144);
+	assert_int_equal(st.tx_packets, 1);
+	assert_int_equal(st.handshakes, 1);
 	assert_int_equal(st.rx_bytes, 92 + 144);
 	assert_int_equal(st.last_handshake.ns, HELP_WALL.ns);
 	assert_true(st.session);

@@ -88,7 +88,7 @@ static void set_defaults(struct turn_server *s)
 	c->allow = NULL;
 	if (!c->total)
 		c->total = &s->total;
-	c->max_allocations = c->max_allocations ? c->max_allocations : 10000;
+	c->max_allocations = c->max_allocations ? c->max_allocations : TURN_ALLOCATIONS;
 	c->max_per_user = c->max_per_user ? c->max_per_user : 64;
 	c->challenges_per_s = or_default(c->challenges_per_s, 50);
 	c->answers_per_s = or_default(c->answers_per_s, 1000);
@@ -219,13 +219,26 @@ static void error(struct req *q, unsigned code)
 	finish(q);
 }
 
-/* An error before authentication: no words in it, and only so many to one source network, so that a
- * forged source address gets little out of us. */
+/* How long challenge()'s answer will be. */
+static size_t challenge_len(const struct req *q, unsigned code)
+{
+	size_t n = STUN_HEADER_LEN + 8, realm = strlen(q->s->realm);
+	struct nb_bytes fp;
+
+	if (code != 400)
+		n += 4 + realm + (-realm & 3) + 4 + TURN_NONCE_LEN;
+	return stun_find_anywhere(&q->m, STUN_A_FINGERPRINT, &fp) == 0 ? n + STUN_FINGERPRINT_LEN : n;
+}
+
+/* An error before authentication: no words in it, and only so many to one source network, so that a forged source
+ * address gets little out of us. Those who prove to have been here before sent more than they get, and a restarted
+ * server is asked by many of them at once. */
 static void challenge(struct req *q, unsigned code)
 {
 	char nonce[TURN_NONCE_LEN + 1];
+	bool longer = challenge_len(q, code) > q->m.raw.n;
 
-	if (!turn_challenge_allowed(q->s, q->flow, q->now)) {
+	if (longer ? !turn_challenge_allowed(q->s, q->flow, q->now) : !turn_answer_allowed(q->s, q->flow, q->now)) {
 		q->s->stats.challenges_held++;
 		return;
 	}
@@ -920,7 +933,9 @@ void turn_server_input(struct turn_server *s, const struct turn_flow *flow, stru
 	q.user = nb_bytes(NULL, 0);
 	q.keyed = q.rationed = false;
 	q.alloc = q.m.method == STUN_BINDING ? NULL : turn_alloc_recent(s, flow);
-	if (q.m.cls == STUN_REQUEST)
+	if (q.m.cls == STUN_REQUEST && stun_check_fingerprint(&q.m) == NB_E_AUTH)
+		s->stats.malformed++;
+	else if (q.m.cls == STUN_REQUEST)
 		request(&q);
 	else if (q.m.cls == STUN_INDICATION && q.m.method == TURN_SEND)
 		send_indication(&q);

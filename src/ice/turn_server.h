@@ -10,6 +10,7 @@
 #include "base/bucket.h"
 
 #define TURN_PEERS_MAX 1024	/* permissions of one allocation, and channels of one */
+#define TURN_ALLOCATIONS 10000	/* at most, unless configured otherwise */
 #define TURN_OWN_MAX 64		/* own addresses remembered */
 #define TURN_HEAD_MAX 52	/* longest head part handed to turn_server_ops.reply */
 
@@ -54,7 +55,7 @@ struct turn_server_config {
 	size_t nown;
 	const struct nb_prefix *allow;	/* peers allowed whatever the policy says */
 	size_t nallow;			/* at most 64 */
-	size_t max_allocations;		/* 0: 10000 */
+	size_t max_allocations;		/* 0: TURN_ALLOCATIONS */
 	size_t max_per_user;		/* per user name and client address; 0: 64 */
 	struct nb_rate user_rate;	/* payload of one user name and client address, each way on its own; zero: any */
 	struct nb_rate total_rate;	/* of all together, both ways in one; zero: any */

@@ -296,12 +296,20 @@ int os_source_addr(struct nb_addr *out, const struct nb_addr *to)
 	return r;
 }
 
-void os_raise_descriptors(void)
+size_t os_raise_descriptors(size_t want)
 {
-	struct rlimit r;
+	struct rlimit r, more;
 
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+	if (getrlimit(RLIMIT_NOFILE, &r))
+		return SIZE_MAX;
+	if (r.rlim_max < want) {
+		more = (struct rlimit){ want, want };
+		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+			return want;
+	}
+	if (r.rlim_cur < r.rlim_max) {
 		r.rlim_cur = r.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &r);
 	}
+	return r.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)r.rlim_cur;
 }

@@ -54,7 +54,8 @@ unsigned os_udp_send(struct os_udp *u, const struct os_udp_out *out, unsigned n)
 /* The address the system would use to reach another one (nothing is sent). Returns 0, NB_E_NOTFOUND
  * (no route) or NB_E_SYS. */
 int os_source_addr(struct nb_addr *out, const struct nb_addr *to);
-/* Let this process open as many descriptors as the system permits it. */
-void os_raise_descriptors(void);
+/* Let this process open as many descriptors as the system permits it, and as root at least want (0: no matter).
+ * Returns how many it may have. */
+size_t os_raise_descriptors(size_t want);
 
 #endif

@@ -29,6 +29,7 @@
 #define OWN_REFRESH (60 * NB_SEC)	/* how long a list of own addresses is believed */
 #define DEFAULT_PORT 3478
 #define LISTENERS_MAX (2 * RELAY_LISTEN_MAX + 4)
+#define SPARE_DESCRIPTORS 2048		/* for connections, listeners and files */
 #define PUBLISH_NS NB_SEC		/* how old what other threads see of the counters may be */
 
 /* A socket and its queue, linked through run_relay.next. */
@@ -732,6 +733,19 @@ static int start_thread(struct run_relay *r)
 	return e ? NB_E_NOMEM : 0;
 }
 
+/* One for each relayed address, and some for connections. */
+static void check_descriptors(const struct relay_config *c)
+{
+	size_t ports = c->port_max - c->port_min + 1u, most = c->max_allocations ? c->max_allocations : TURN_ALLOCATIONS;
+	size_t relays = relay_config_turn(c) ? (most < ports ? most : ports) : 0, want = relays + SPARE_DESCRIPTORS;
+	size_t have = os_raise_descriptors(want);
+
+	if (have < want)
+		nb_warn("relay: this process may open %zu files, which is enough for about %zu relayed addresses, not for %zu: "
+			"raise the limit (ulimit -n, LimitNOFILE=) to %zu", have,
+			have > SPARE_DESCRIPTORS ? have - SPARE_DESCRIPTORS : 0, relays, want);
+}
+
 int run_relay_start(struct run_relay **out, const struct relay_config *cfg, struct run_certs *certs)
 {
 	struct run_relay *r = calloc(1, sizeof *r);
@@ -743,7 +757,7 @@ int run_relay_start(struct run_relay **out, const struct relay_config *cfg, stru
 	r->cfg = *cfg;
 	r->certs = certs;
 	pthread_mutex_init(&r->lock, NULL);
-	os_raise_descriptors();
+	check_descriptors(cfg);
 	err = set_up(r);
 	if (err == 0)
 		err = start_thread(r);

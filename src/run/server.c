@@ -570,7 +570,7 @@ static void on_hup(void *arg, int signum)
 static int begin(struct server *s, const struct run_server_config *cfg)
 {
 	s->cfg = *cfg;
-	os_raise_descriptors();
+	os_raise_descriptors(0);
 	if (nbc_init() || run_loop_new(&s->loop))
 		return complain(s, "cannot start the event loop");
 	run_timer_init(&s->timer, s->loop, on_timer, s);

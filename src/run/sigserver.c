@@ -200,7 +200,7 @@ static int prepare(struct sigserver *s)
 	uint8_t seed[16];
 	int r = nbc_init();
 
-	os_raise_descriptors();
+	os_raise_descriptors(0);
 	if (!r)
 		r = run_loop_new(&s->loop);
 	if (r)

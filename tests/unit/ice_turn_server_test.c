@@ -916,6 +916,66 @@ static void unauthenticated_answers_are_limited(void **state)
 	assert_int_equal(answered, 50);
 }
 
+static void other_random(void *ctx, void *out, size_t n)
+{
+	world_random(ctx, out, n);
+	for (size_t i = 0; i < n; i++)
+		((uint8_t *)out)[i] ^= 0x5a;
+}
+
+/* A restarted server knows neither nonce nor allocation, and says so at once, also to a thousand clients behind one
+ * address. */
+static void restarted_server(void **state)
+{
+	static struct user crowd[1000];
+	static char from[1000][32];
+	struct turn_server_config c = world_config(&w);
+	struct nb_endpoint e;
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		snprintf(from[i], sizeof from[i], "198.51.100.7:%d", 2000 + i);
+		crowd[i] = user("alice", "wonder", from[i]);
+		if (i == 0)
+			login(&crowd[0]);
+		memcpy(crowd[i].nonce, crowd[0].nonce, sizeof crowd[i].nonce);
+	}
+	assert_int_equal(allocate(&crowd[0], &e), 0);
+	world_stop(&w);
+	c.max_per_user = 2000;
+	c.port_max = 60000;
+	c.random = other_random;
+	world_start(&w, &c);
+	for (int i = 0; i < 1000; i++) {
+		struct stun_msg m;
+
+		req(&crowd[i], TURN_REFRESH);
+		sign(&crowd[i]);
+		assert_int_equal(answer(&crowd[i], &m), 438);
+		assert_true(w.mail[0].n <= crowd[i].b.n);
+		keep_nonce(&crowd[i], &m);
+		assert_int_equal(refresh(&crowd[i], -1), 437);
+		assert_int_equal(allocate(&crowd[i], &e), 0);
+	}
+}
+
+static void wrong_fingerprint(void **state)
+{
+	struct user u = user("alice", "wonder", ALICE);
+	struct turn_server_stats s;
+
+	(void)state;
+	req(&u, STUN_BINDING);
+	stun_put_fingerprint(&u.e);
+	world_send(&w, ALICE, nb_buf_view(&u.b));
+	assert_int_equal(w.nmail, 1);
+	u.mem[u.b.n - 1] ^= 1;
+	world_send(&w, ALICE, nb_buf_view(&u.b));
+	assert_int_equal(w.nmail, 0);
+	turn_server_stats(w.server, &s);
+	assert_int_equal(s.malformed, 1);
+}
+
 /* The bytes that came out for one request sent `times` times from one address. */
 static size_t echoed(struct user *u, unsigned times)
 {
@@ -1240,7 +1300,8 @@ int main(void)
 		T(many_expire_in_order), T(stale_nonce), T(relaying), T(channels), T(many_peers), T(ipv6),
 		T(both_families), T(even_port_and_reservation), T(reservations_are_capped),
 		T(second_family_missing), T(malformed_peers), T(ports_run_out), T(quotas), T(ten_thousand),
-		T(unauthenticated_answers_are_limited), T(amplification), T(long_realm_counts_more), T(bandwidth),
+		T(unauthenticated_answers_are_limited), T(amplification), T(restarted_server),
+		T(wrong_fingerprint), T(long_realm_counts_more), T(bandwidth),
 		T(garbage_is_dropped), T(policy_public),
 		T(policy_private_relay), T(policy_allow_list), T(refused_peers), T(two_clients_on_one_relay),
 	};

@@ -342,10 +342,11 @@ void run_upnp_stop(struct run_upnp *u, bool wait)
 	pthread_cond_broadcast(&u->change);
 	while (wait && u->mapping && !u->done && pthread_cond_timedwait(&u->change, &u->lock, &until) != ETIMEDOUT)
 		;
+	/* From here on it is the thread's to free, which may be at once. */
+	run_async_stop(&u->wake);
 	u->left = true;
 	done = u->done;
 	pthread_mutex_unlock(&u->lock);
-	run_async_stop(&u->wake);
 	if (done)
 		upnp_free(u);
 }

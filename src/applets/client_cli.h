@@ -57,12 +57,13 @@ void cli_print_clean(const char *s);
 int cli_switch_profile(struct run_rpc *rpc, const char *handle, const char *user, bool create, char *id);
 
 extern const struct nb_opt cli_up_opts[], cli_status_opts[], cli_login_opts[], cli_logout_opts[],
-	cli_profile_list_opts[], cli_service_opts[], cli_service_install_opts[];
+	cli_profile_list_opts[], cli_paths_opts[], cli_service_opts[], cli_service_install_opts[];
 int cli_up(int argc, const char **argv);
 int cli_down(int argc, const char **argv);
 int cli_login(int argc, const char **argv);
 int cli_logout(int argc, const char **argv);
 int cli_status(int argc, const char **argv);
+int cli_debug_paths(int argc, const char **argv);
 extern const struct cli_command cli_profile_commands[], cli_debug_commands[], cli_service_commands[];
 
 #define CLI_DEFAULT_LOG "/var/log/netbird/client.log"

@@ -374,6 +374,10 @@ const struct cli_command cli_debug_commands[] = {
 	{ "for", "", "", "Run debug logs for a duration and make a bundle", NULL, NULL, false, -1, NULL, NULL,
 	  "debug bundles; use netbird debug log level trace and the log file" },
 	{ "log", "", "", "Manage logging for the NetBird daemon", NULL, NULL, false, -1, NULL, log_commands, NULL },
+	{ "paths", "", "<peer> [flags]", "Show every way to a peer and what became of it",
+	  "The peer is given by name, address or key. Shows why it is direct, relayed or not connected, what the NATs at both\n"
+	  "ends do, each candidate pair and how it ended, the last changes of path, and the state of relays, STUN and TURN.",
+	  cli_paths_opts, false, 1, cli_debug_paths, NULL, NULL },
 	{ "persistence", "", "", "Keep the last sync message", NULL, NULL, false, -1, NULL, NULL,
 	  "keeping the sync message; use netbird status -d" },
 	{ "trace", "", "", "Trace a packet through the firewall", NULL, NULL, false, -1, NULL, NULL,

@@ -868,6 +868,7 @@ static const struct grpc_method methods[] = {
 	METHOD("SetLogLevel", &client_set_log_level_ops),
 	METHOD("GetEvents", &client_get_events_ops),
 	METHOD("GetFeatures", &client_get_features_ops),
+	METHOD("NestboxPaths", &client_paths_ops),
 	{ "/daemon.DaemonService/SubscribeEvents", GRPC_SERVER_STREAM, &client_subscribe_ops, REQUEST_MAX },
 };
 

@@ -11,12 +11,14 @@
 #ifndef NB_CLIENT_DAEMON_H
 #define NB_CLIENT_DAEMON_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "base/time.h"
 #include "client/config.h"
 #include "grpc/grpc.h"
 #include "proto/daemon.pb-c.h"
+#include "proto/nestbox.pb-c.h"
 
 #define CLIENT_EVENTS_MAX 10		/* history shown by status */
 #define CLIENT_SUBSCRIBERS_MAX 16	/* open SubscribeEvents streams */
@@ -68,6 +70,8 @@ struct client_daemon_ops {
 	/* Collect a full status, running or not. probes: STUN and TURN servers may be asked first.
 	 * Answer: client_daemon_status_ready with the same ticket. */
 	void (*status)(void *arg, uint32_t ticket, bool probes);
+	/* The ways to one peer, with memory from a: 0, NB_E_NOTFOUND, NB_E_STATE (the engine is not running), NB_E_NOMEM. */
+	int (*paths)(void *arg, const char *peer, struct nb_arena *a, Nestbox__PeerPaths **out);
 
 	/* Whole small files by absolute path. read: append to out, which has its cap; 0, NB_E_NOTFOUND, other.
 	 * write: atomic, mode 0600, missing directories made with 0700. remove: 0 or NB_E_NOTFOUND. list: each()

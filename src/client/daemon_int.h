@@ -144,7 +144,7 @@ bool client_may_deregister(struct client_daemon *d, struct grpc_call *call, cons
 
 extern const struct grpc_call_ops client_get_config_ops, client_set_config_ops, client_switch_profile_ops,
 	client_add_profile_ops, client_rename_profile_ops, client_remove_profile_ops, client_list_profiles_ops,
-	client_get_active_profile_ops, client_get_features_ops;
+	client_get_active_profile_ops, client_get_features_ops, client_paths_ops;
 /* RemoveProfile's second half, when the peer is deregistered or not. */
 void client_remove_profile_now(struct client_daemon *d, struct grpc_call *call, const struct profile *p);
 

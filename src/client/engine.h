@@ -13,6 +13,7 @@
 #include "filter/filter.h"
 #include "proto/daemon.pb-c.h"
 #include "proto/management.pb-c.h"
+#include "proto/nestbox.pb-c.h"
 #include "proto/relaymsg.h"
 #include "wg/wg.h"
 
@@ -129,5 +130,9 @@ size_t client_engine_peers(const struct client_engine *e);
 /* Fill in localPeerState, peers and relays, all memory from a. wall: now, to turn ages into times. Returns 0 or NB_E_NOMEM. */
 int client_engine_status(const struct client_engine *e, Daemon__FullStatus *s, struct nb_arena *a, struct nb_time now,
 			 struct nb_wall wall);
+/* Everything about the ways to the peer of this name (whole, or before the first dot), address or key, all memory from a.
+ * Returns 0, NB_E_NOTFOUND or NB_E_NOMEM. */
+int client_engine_paths(const struct client_engine *e, const char *peer, Nestbox__PeerPaths **out, struct nb_arena *a,
+			struct nb_time now, struct nb_wall wall);
 
 #endif

@@ -131,6 +131,9 @@ void client_servers_bind(struct client_engine *e, struct engine_peer *p, unsigne
 void client_servers_stop(struct client_engine *e, struct nb_time now);
 void client_servers_free(struct client_engine *e);
 
+/* engine_paths.c: in words. NULL without memory. */
+Nestbox__NatView *client_nat_view(const struct ice_nat_report *r, struct nb_arena *a);
+
 /* engine_nat.c */
 /* There is a server we did not know, or (moved) we are on another network: measure soon. */
 void client_nat_schedule(struct client_engine *e, bool moved, struct nb_time now);

@@ -206,6 +206,7 @@ static Daemon__LocalPeerState *local_state(const struct client_engine *e, struct
 		nb_prefix_format(text, &e->v6);
 		l->ipv6 = dup_text(a, text);
 	}
+	l->nestbox = client_nat_view(&e->net.nat, a);
 	l->has_wgport = 1;
 	l->wgport = e->net.port;
 	return l;

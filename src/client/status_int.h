@@ -89,6 +89,11 @@ void client_put_strings(struct emitter *e, const char *name, char *const *v, siz
 void client_put_time(struct emitter *e, const char *name, struct stamp t, const struct client_status_view *v);
 void client_put_duration(struct emitter *e, const char *name, int64_t ns);
 
+/* --- paths.c */
+void client_put_nat(struct emitter *e, const char *name, const Nestbox__NatView *n);
+/* One line behind `where`; unknown: what to say when it was not measured. */
+void client_nat_text(struct nb_buf *out, const char *where, const Nestbox__NatView *n, const char *unknown);
+
 /* --- status_why.c */
 void client_put_why(struct emitter *e, const struct overview *o);
 

@@ -1,5 +1,5 @@
 /* status_why.c - why each peer is connected as it is: `netbird status --why` and the `nestbox` key of
- * JSON and YAML. All of it is ours, none stock's. Tests: tests/unit/client_status_test.c. */
+ * JSON and YAML. All of it is ours, none stock's. Tests: tests/unit/client_status_why_test.c. */
 #include "client/status_int.h"
 
 /* Ours, and so behind everything that is stock's. */
@@ -7,6 +7,7 @@ void client_put_why(struct emitter *e, const struct overview *o)
 {
 	client_put_key(e, "nestbox");
 	client_put_map_open(e);
+	client_put_nat(e, "nat", client_local_of(o->s)->nestbox);
 	client_put_key(e, "peers");
 	if (client_put_list_open(e, o->n_peers, "[]")) {
 		for (size_t i = 0; i < o->n_peers; i++) {
@@ -33,6 +34,7 @@ int client_status_why(struct nb_buf *out, const struct client_status_view *v)
 	client_overview_init(&o, v);
 	if (o.err)
 		return o.err;
+	client_nat_text(out, "NAT of this machine:", client_local_of(o.s)->nestbox, "not measured");
 	for (size_t i = 0; i < o.n_peers; i++) {
 		const Daemon__PeerState *p = o.peers[i].p;
 		const Nestbox__PeerWhy *w = p->nestbox;

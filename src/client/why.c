@@ -37,6 +37,12 @@ static const char *direct_cause(const struct client_why *w)
 	return "the checks of both ends opened the NATs between them";
 }
 
+/* The own address of a machine without a NAT, reached from behind one. */
+static bool only_there_open(const struct client_why *w)
+{
+	return w->there.mapping == ICE_NAT_MAP_NONE && w->here.mapping > ICE_NAT_MAP_NONE;
+}
+
 static void why_direct(const struct client_why *w, char *out)
 {
 	char at[NB_ADDR_TEXT];
@@ -44,7 +50,7 @@ static void why_direct(const struct client_why *w, char *out)
 	nb_endpoint_format(at, &w->remote);
 	if (w->loose)
 		snprintf(out, REASON_MAX, "one of the two moved; packets still pass by %s while a new path is looked for", at);
-	else if (w->local_type == ICE_HOST && w->remote_type == ICE_HOST)
+	else if (w->local_type == ICE_HOST && w->remote_type == ICE_HOST && !only_there_open(w))
 		snprintf(out, REASON_MAX, "both machines reach each other's own address, %s", at);
 	else
 		snprintf(out, REASON_MAX, "%s: it answers as %s (%s)", direct_cause(w), at, ice_type_name(w->remote_type));

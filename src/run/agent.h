@@ -37,5 +37,6 @@ void run_agent_up(struct run_agent *a, const struct client_config *cfg, const ch
 void run_agent_down(struct run_agent *a);
 void run_agent_logout(struct run_agent *a, const struct client_config *cfg);
 void run_agent_status(struct run_agent *a, uint32_t ticket, bool probes);
+int run_agent_paths(struct run_agent *a, const char *peer, struct nb_arena *arena, Nestbox__PeerPaths **out);
 
 #endif

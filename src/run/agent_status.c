@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "base/err.h"
+
 static void fill_control(struct run_agent *a, Daemon__FullStatus *s, struct nb_arena *arena)
 {
 	Daemon__ManagementState *m = nb_arena_alloc(arena, sizeof *m);
@@ -61,4 +63,11 @@ void run_agent_status(struct run_agent *a, uint32_t ticket, bool probes)
 	}
 	a->stats_tag++;
 	a->tickets[a->ntickets++] = ticket;
+}
+
+int run_agent_paths(struct run_agent *a, const char *peer, struct nb_arena *arena, Nestbox__PeerPaths **out)
+{
+	if (a->purpose != UP || !a->engine)
+		return NB_E_STATE;
+	return client_engine_paths(a->engine, peer, out, arena, os_now(), os_wall());
 }

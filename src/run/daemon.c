@@ -84,6 +84,11 @@ static void op_status(void *arg, uint32_t ticket, bool probes)
 	run_agent_status(((struct service *)arg)->agent, ticket, probes);
 }
 
+static int op_paths(void *arg, const char *peer, struct nb_arena *a, Nestbox__PeerPaths **out)
+{
+	return run_agent_paths(((struct service *)arg)->agent, peer, a, out);
+}
+
 static int op_read(void *arg, const char *path, struct nb_buf *out)
 {
 	(void)arg;
@@ -152,7 +157,7 @@ static void op_wake(void *arg)
 
 static const struct client_daemon_ops daemon_ops = {
 	.login = op_login, .login_cancel = op_login_cancel, .up = op_up, .down = op_down, .logout = op_logout,
-	.status = op_status, .read = op_read, .write = op_write, .remove = op_remove, .list = op_list,
+	.status = op_status, .paths = op_paths, .read = op_read, .write = op_write, .remove = op_remove, .list = op_list,
 	.caller = op_caller, .now = op_now, .wall = op_wall, .wake = op_wake,
 };
 

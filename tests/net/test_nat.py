@@ -111,6 +111,90 @@ def check(a, b, want, name):
     assert a.ping(b.overlay, "2")
 
 
+# What each kind of NAT of natlab does: mapping and filtering in the words of RFC 4787.
+INDEPENDENT, ADDRESS, BOTH = "endpoint-independent", "address-dependent", "address-and-port-dependent"
+BUILT = {"public": ("no NAT", INDEPENDENT), "full": (INDEPENDENT, INDEPENDENT), "addr": (INDEPENDENT, ADDRESS),
+         "port": (INDEPENDENT, BOTH), "double": (INDEPENDENT, BOTH), "symmetric": (BOTH, BOTH)}
+
+
+def paths(a, b):
+    r = a.cli("debug", "paths", b.which, "--json", check=False)
+    return json.loads(r.stdout) if r.returncode == 0 else None
+
+
+def reason(x, y):
+    """Why a machine behind x says that its path to one behind y is as it is."""
+    if x == "blocked" or y == "blocked":
+        return f"because UDP is blocked at {'this' if x == 'blocked' else 'the other'} end"
+    if "public" in (x, y):
+        return f"because {'the other' if y == 'public' else 'this'} end is behind no NAT"
+    if "full" in (x, y):
+        return f"because the NAT at {'the other' if y == 'full' else 'this'} end lets in whoever sends to it"
+    if "symmetric" not in (x, y):
+        return "because both NATs keep one mapping for all destinations"
+    if "addr" in (x, y):
+        return f"because the NAT at {'the other' if y == 'addr' else 'this'} end lets in all ports of an address"
+    whose = "this" if x == "symmetric" else "the other"
+    return f"because the NAT at {whose} end gives each destination another port ({BOTH} mapping)"
+
+
+def measured(view, kind):
+    if kind == "blocked":
+        return view["udp"] == "blocked"
+    return view["udp"] == "works" and (view["mapping"], view["filtering"]) == BUILT[kind]
+
+
+def test_every_nat_is_known_and_named(net):
+    """All machines at once: what each has measured of its own NAT and was told of the others', and the cause it names."""
+    sites = {k: net.sites[k + "1"] for k in KINDS if k + "1" in net.sites}
+    assert len(sites) == len(KINDS)
+    try:
+        for a in sites.values():
+            a.up()
+        began = time.monotonic()
+        pairs = [(x, y) for x in sites for y in sites if x != y]
+
+        def settled(x, y):
+            p = paths(sites[x], sites[y])
+            ways = ("direct",) if expected(x, y) == "P2P" else ("NetBird relay", "TURN")
+            return (p and p["path"] in ways and reason(x, y) in p["why"] and
+                    measured(p["natHere"], x) and measured(p["natThere"], y))
+        left = list(pairs)
+        while left and time.monotonic() - began < 25:
+            left = [pair for pair in left if not settled(*pair)]
+            time.sleep(0.2)
+        for x, y in left:
+            p = paths(sites[x], sites[y])
+            print(x, y, reason(x, y), json.dumps(p, indent=1))
+        assert not left
+        print(f"\nall {len(pairs)} measured, told and named after {time.monotonic() - began:.1f} s")
+        look_at_paths(sites)
+    finally:
+        for a in sites.values():
+            a.cli("down")
+
+
+def look_at_paths(sites):
+    """The rest of the answer, and the same for people."""
+    a, b = sites["port"], sites["public"]
+    p = paths(a, b)
+    assert p["nestbox"] and p["answered"] and p["status"] == "Connected"
+    assert [v["end"] for v in p["pairs"]].count("selected") == 1
+    assert next(v for v in p["pairs"] if v["end"] == "selected")["rtt"] > 0
+    assert p["history"] and p["history"][-1]["path"] == "direct" and p["history"][-1]["why"]
+    assert any(s["uri"].startswith("stun:") and s["state"] == "available" for s in p["servers"])
+    assert p["relay"]["state"] == "up"
+    assert paths(a, sites["blocked"])["history"][-1]["path"] == "NetBird relay"
+    for name in (b.overlay, p["publicKey"], p["fqdn"]):
+        text = a.cli("debug", "paths", name).stdout
+        assert p["why"] in text and f"mapping {INDEPENDENT}, filtering {BOTH}" in text
+    print("\n" + text)
+    r = a.cli("debug", "paths", "nobody", check=False)
+    assert r.returncode == 1 and "no peer has the name or address nobody" in r.stderr
+    whole = json.loads(a.cli("status", "--json", "--why").stdout)["nestbox"]
+    assert measured(whole["nat"], "port") and p["why"] in [v["why"] for v in whole["peers"]]
+
+
 def test_why_in_words(net):
     """What `status --why` says of a pair that has to be relayed."""
     a, b = net.sites["symmetric1"], net.sites["symmetric2"]

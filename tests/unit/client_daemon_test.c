@@ -96,6 +96,21 @@ static void op_status(void *arg, uint32_t ticket, bool probes)
 	note(probes ? "status probes" : "status");
 }
 
+static int op_paths(void *arg, const char *peer, struct nb_arena *a, Nestbox__PeerPaths **out)
+{
+	(void)arg;
+	note(peer);
+	if (!strcmp(peer, "stranger"))
+		return NB_E_NOTFOUND;
+	if (!strcmp(peer, "down"))
+		return NB_E_STATE;
+	*out = nb_arena_alloc(a, sizeof **out);
+	assert_non_null(*out);
+	nestbox__peer_paths__init(*out);
+	(*out)->sentence = nb_arena_strndup(a, "because", 7);
+	return 0;
+}
+
 static int find_file(const char *path)
 {
 	for (int i = 0; i < FILES; i++)
@@ -185,7 +200,7 @@ static void op_wake(void *arg)
 
 static const struct client_daemon_ops ops = {
 	.login = op_login, .login_cancel = op_login_cancel, .up = op_up, .down = op_down, .logout = op_logout,
-	.status = op_status, .read = op_read, .write = op_write, .remove = op_remove, .list = op_list,
+	.status = op_status, .paths = op_paths, .read = op_read, .write = op_write, .remove = op_remove, .list = op_list,
 	.caller = op_caller, .now = op_now, .wall = op_wall, .wake = op_wake,
 };
 
@@ -613,6 +628,29 @@ static void expired(void **state)
 	expect_log("up mgmt.example:8080 box;");
 }
 
+/* A call of ours: the ways to one peer. */
+static void paths_of_a_peer(void **state)
+{
+	Nestbox__PathsRequest q = NESTBOX__PATHS_REQUEST__INIT;
+	Nestbox__PeerPaths *p;
+
+	(void)state;
+	boot();
+	w.log[0] = '\0';
+	q.peer = (char *)(uintptr_t)"alpha";
+	p = body(done(0, "NestboxPaths", &q), &nestbox__peer_paths__descriptor);
+	assert_string_equal(p->sentence, "because");
+	expect_log("alpha;");
+	q.peer = (char *)(uintptr_t)"stranger";
+	expect(done(1, "NestboxPaths", &q), GRPC_NOT_FOUND,
+	       "no peer has the name or address stranger: `netbird status -d` lists them");
+	q.peer = (char *)(uintptr_t)"down";
+	expect(done(2, "NestboxPaths", &q), GRPC_FAILED_PRECONDITION, "the agent is not connected: run `netbird up`");
+	q.peer = NULL;
+	assert_int_equal(done(3, "NestboxPaths", &q)->status, GRPC_OK);
+	expect_log("stranger;down;;");
+}
+
 static void full_status(void **state)
 {
 	Daemon__StatusRequest q = DAEMON__STATUS_REQUEST__INIT;
@@ -1008,7 +1046,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(first_up), T(start_again), T(no_url), T(refused_logins), T(login_while_running),
-		T(login_replaced_and_left), T(up_waits), T(up_while_going_down), T(expired), T(full_status), T(events),
+		T(login_replaced_and_left), T(up_waits), T(up_while_going_down), T(expired), T(full_status), T(paths_of_a_peer), T(events),
 		T(logouts), T(settings), T(locked), T(profiles), T(ordinary_user), T(bad_files), T(bad_requests),
 		T(many_waiters),
 	};

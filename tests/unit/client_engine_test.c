@@ -28,7 +28,9 @@ struct world {
 	unsigned last_lookup;
 	char last_host[64];
 	uint8_t dgram[2048];
-	size_t ndgram, dgrams, nat_asked;
+	size_t ndgram, dgrams, nat_asked, nat_told;
+	uint8_t probe[128];		/* the last question about our NAT */
+	struct nb_endpoint probe_to;
 	struct nb_endpoint dgram_to;
 	struct nb_prefix v4, v6;
 	int iface_error;
@@ -132,6 +134,8 @@ static void op_dgram(void *arg, const struct nb_endpoint *to, const struct nb_ad
 	(void)from;
 	if (data.n == 100 && nb_get_be16(data.p + 20) == STUN_A_SOFTWARE) {	/* our NAT is being measured */
 		w->nat_asked++;
+		memcpy(w->probe, data.p, data.n);
+		w->probe_to = *to;
 		return;
 	}
 	w->dgrams++;
@@ -152,6 +156,8 @@ static void op_signal(void *arg, const uint8_t key[NB_KEY_LEN], const struct cli
 	assert_true(find(w, key) < MAX);
 	if (m->type == CLIENT_SIGNAL_OFFER)
 		w->offers++;
+	else if (m->type == CLIENT_SIGNAL_NAT)
+		w->nat_told++;
 	else if (m->type == CLIENT_SIGNAL_CANDIDATE)
 		w->candidates++;
 }
@@ -506,6 +512,142 @@ static void a_stun_server_is_looked_up_and_checked(void **state)
 	client_engine_dgram(w->e, &w->dgram_to, NULL, nb_buf_view(&answer), w->now);
 	assert_true(stun_available(w));
 	nb_buf_fini(&answer);
+	teardown(w);
+}
+
+/* Let time pass until the engine asks about its NAT; false: it does not within a minute. */
+static bool next_probe(struct world *w)
+{
+	struct nb_time end = nb_time_add(w->now, 60 * NB_SEC);
+	size_t asked = w->nat_asked;
+
+	while (w->nat_asked == asked && nb_time_before(client_engine_deadline(w->e), end)) {
+		if (nb_time_before(w->now, client_engine_deadline(w->e)))
+			w->now = client_engine_deadline(w->e);
+		client_engine_timer(w->e, w->now);
+	}
+	return w->nat_asked > asked;
+}
+
+/* The server answers the last question: it sees us at this port of 198.51.100.7. */
+static void answer_probe(struct world *w, uint16_t port)
+{
+	struct nb_endpoint mapped = { nb_addr4(0xc6336407), port };
+	uint8_t mem[128];
+	struct stun_enc e;
+	struct nb_buf b;
+
+	nb_buf_fixed(&b, mem, sizeof mem);
+	e = stun_begin(&b, STUN_SUCCESS, STUN_BINDING, w->probe + 8);
+	stun_put_xor_addr(&e, STUN_A_XOR_MAPPED_ADDRESS, &mapped);
+	assert_int_equal(stun_end(&e), 0);
+	client_engine_dgram(w->e, &w->probe_to, NULL, nb_buf_view(&b), w->now);
+}
+
+static void nat_is(struct world *w, const char *udp, const char *mapped)
+{
+	Daemon__FullStatus s = DAEMON__FULL_STATUS__INIT;
+	struct nb_arena a;
+
+	nb_arena_init(&a, 1 << 20);
+	assert_int_equal(client_engine_status(w->e, &s, &a, w->now, (struct nb_wall){ 1790000000 * NB_SEC }), 0);
+	assert_string_equal(s.localpeerstate->nestbox->udp, udp);
+	assert_string_equal(s.localpeerstate->nestbox->mapped ? s.localpeerstate->nestbox->mapped : "", mapped);
+	nb_arena_fini(&a);
+}
+
+/* Once when there is a server, once more after each change of network, never by itself; our own peers are told. */
+static void the_nat_is_measured_and_told(void **state)
+{
+	struct client_signal_msg offer = { .type = CLIENT_SIGNAL_OFFER, .ufrag = "ufrag", .pwd = "password", .wg_port = 1 };
+	struct world *w = setup();
+	struct nb_addr addr = nb_addr4(0x01020304), host = nb_addr4(0xcb007106);
+	uint8_t key[NB_KEY_LEN];
+
+	(void)state;
+	sync(w, make_map(1, 1, 2));
+	for (unsigned i = 1; i <= 2; i++) {	/* the first is one of ours, the second stock's */
+		key_of(key, i);
+		offer.rare_checks = i == 1;
+		client_engine_signal(w->e, key, &offer, w->now);
+	}
+	give_stun(w, "stun:1.2.3.4");
+	client_engine_resolved(w->e, w->last_lookup, &addr, 1, w->now);
+	nat_is(w, "unknown", "");
+	assert_true(next_probe(w));
+	answer_probe(w, 40000);
+	assert_int_equal(w->nat_told, 0);
+	assert_int_equal(w->probe_to.port, 40000);	/* our own mapping, for hairpinning */
+	assert_false(next_probe(w));
+	nat_is(w, "works", "198.51.100.7:40000");
+	assert_int_equal(w->nat_told, 1);
+	/* Another network: what was known is forgotten; the same mapping there means the same NAT. */
+	client_engine_hosts(w->e, &host, 1, true, w->now);
+	nat_is(w, "unknown", "");
+	assert_true(next_probe(w));
+	answer_probe(w, 40000);
+	nat_is(w, "works", "198.51.100.7:40000");
+	assert_int_equal(w->nat_told, 2);	/* the offer after the change could say nothing about it */
+	/* And one that lets no UDP out: nobody answers, and it is said once. */
+	client_engine_hosts(w->e, &host, 1, true, w->now);
+	w->nat_asked = 0;
+	for (int i = 0; i < 100 && next_probe(w); i++)
+		;
+	assert_int_equal(w->nat_asked, 4);
+	nat_is(w, "blocked", "");
+	assert_int_equal(w->nat_told, 3);
+	teardown(w);
+}
+
+static void what_is_known_of_one_peer(void **state)
+{
+	struct client_signal_msg m = { .type = CLIENT_SIGNAL_OFFER, .ufrag = "ufrag", .pwd = "password", .rare_checks = true };
+	static const char *const good[] = { "peer", "PEER.netbird.selfhosted", "100.64.1.1", "fd01::1", NULL };
+	static const char *const bad[] = { "", "pee", "peer.netbird", "100.64.1.2", "me" };
+	const struct nb_wall wall = { 1790000000 * NB_SEC };
+	struct world *w = setup();
+	Nestbox__PeerPaths *p = NULL;
+	struct nb_arena a;
+	uint8_t key[NB_KEY_LEN];
+	char key_text[NB_KEY_TEXT_LEN];
+
+	(void)state;
+	sync(w, make_map(1, 1, 1));
+	key_of(key, 1);
+	nbc_key_format(key_text, key);
+	nb_arena_init(&a, 1 << 20);
+	for (size_t i = 0; i < 5; i++) {
+		assert_int_equal(client_engine_paths(w->e, good[i] ? good[i] : key_text, &p, &a, w->now, wall), 0);
+		assert_string_equal(p->ip, "100.64.1.1");
+	}
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(client_engine_paths(w->e, bad[i], &p, &a, w->now, wall), NB_E_NOTFOUND);
+	assert_false(p->answered);
+	assert_non_null(strstr(p->sentence, "the other agent has not answered"));
+	assert_int_equal(p->n_pairs, 0);
+	/* The peer answers, and says what its NAT does. */
+	m.nat = (struct ice_nat_report){ .udp = ICE_NAT_UDP_WORKS, .mapping = ICE_NAT_MAP_ADDRESS };
+	client_engine_signal(w->e, key, &m, w->now);
+	m.type = CLIENT_SIGNAL_CANDIDATE;
+	strcpy(m.candidate, "1 1 udp 2130706431 203.0.113.77 51820 typ host");
+	client_engine_signal(w->e, key, &m, w->now);
+	assert_int_equal(client_engine_paths(w->e, "peer", &p, &a, w->now, wall), 0);
+	assert_true(p->answered && p->nestbox);
+	assert_string_equal(p->there->mapping, "address-dependent");
+	assert_string_equal(p->relay_state, "none");
+	assert_string_equal(p->relay_error, "the management server names no relay");
+	assert_int_equal(p->n_pairs, 1);
+	assert_string_equal(p->pairs[0]->local, "203.0.113.5:51820");
+	assert_string_equal(p->pairs[0]->remote, "203.0.113.77:51820");
+	assert_string_equal(p->path, "none");
+	/* A message about the NAT alone replaces it. */
+	m.type = CLIENT_SIGNAL_NAT;
+	m.nat.udp = ICE_NAT_UDP_BLOCKED;
+	client_engine_signal(w->e, key, &m, w->now);
+	assert_int_equal(client_engine_paths(w->e, "peer", &p, &a, w->now, wall), 0);
+	assert_string_equal(p->there->udp, "blocked");
+	assert_non_null(strstr(p->sentence, "UDP is blocked at the other end"));
+	nb_arena_fini(&a);
 	teardown(w);
 }
 
@@ -1060,6 +1202,7 @@ int main(void)
 		cmocka_unit_test(another_address_restarts),
 		cmocka_unit_test(bad_own_addresses),
 		cmocka_unit_test(a_stun_server_is_looked_up_and_checked),
+		cmocka_unit_test(the_nat_is_measured_and_told), cmocka_unit_test(what_is_known_of_one_peer),
 		cmocka_unit_test(a_silent_stun_server_is_tried_again),
 		cmocka_unit_test(a_lookup_that_cannot_begin_is_tried_again),
 		cmocka_unit_test(too_many_turn_servers),

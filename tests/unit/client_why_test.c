@@ -83,6 +83,10 @@ static void direct(void **state)
 	     "it answers as 203.0.113.5:51820 (prflx)");
 	w.local_type = w.remote_type = ICE_HOST;
 	says("direct because both machines reach each other's own address, 203.0.113.5:51820");
+	w.there = none;
+	says("direct because the other end is behind no NAT: it answers as 203.0.113.5:51820 (host)");
+	w.here = none;
+	says("direct because both machines reach each other's own address, 203.0.113.5:51820");
 	w.loose = true;
 	says("direct because one of the two moved; packets still pass by 203.0.113.5:51820 while a new path is looked for");
 }

@@ -386,9 +386,10 @@ void wg_send(struct wg_dev *d, struct wg_pkt *pkts, size_t count, struct nb_time
 
 /* The source of an authenticated message becomes the endpoint, except that a relayed message does not draw
  * traffic away from a better kind of path: only control decides to go back. */
-static void roam(struct wg_dev *d, struct wg_peer *p, const struct wg_ep *from)
+static void roam(struct wg_dev *d, struct wg_peer *p, const struct wg_ep *from, struct nb_time now)
 {
 	struct wg_ep *ep = &p->ep;
+	bool found = ep->kind == WG_EP_NONE;
 
 	if (from->kind == ep->kind && from->id == ep->id && nb_endpoint_eq(&from->remote, &ep->remote)) {
 		ep->local = from->local;
@@ -400,6 +401,11 @@ static void roam(struct wg_dev *d, struct wg_peer *p, const struct wg_ep *from)
 	wg_timers_path_heard(p);
 	*ep = *from;
 	wg_raise(d, p, WG_EV_ROAMED);
+	/* What waited for an endpoint would stand in the way of all that follows. */
+	if (found && p->nstaged && wg_keypair_sends(p->current, now))
+		wg_pend(d, p, WG_P_FLUSH);
+	else if (found && p->nstaged)
+		wg_want_handshake(d, p, false, false, now);
 }
 
 static struct wg_control *control_slot(struct wg_dev *d, const struct wg_ep *ep, size_t n)
@@ -503,7 +509,7 @@ static void initiation_in(struct wg_dev *d, struct wg_pkt *k, struct nb_time now
 	p->last_consumed = now;
 	p->ever_consumed = true;
 	p->rx_bytes += k->n;
-	roam(d, p, &k->ep);
+	roam(d, p, &k->ep, now);
 	wg_timers_any_received(d, p, now);
 	ok = respond(d, p, &n, &k->ep, now) == 0;
 out:
@@ -537,7 +543,7 @@ static void response_in(struct wg_dev *d, const struct wg_pkt *k, struct nb_time
 	kp->remote_index = nb_get_le32(k->p + WG_RES_SENDER);
 	wg_keypair_install(d, p, kp);
 	p->rx_bytes += k->n;
-	roam(d, p, &k->ep);
+	roam(d, p, &k->ep, now);
 	wg_timers_any_received(d, p, now);
 	wg_timers_session(d, p, now);
 	wg_timers_complete(d, p, now);
@@ -649,7 +655,7 @@ static void transport_opened(struct wg_dev *d, const struct open_job *job, const
 		return;
 	}
 	p->rx_bytes += k->n;
-	roam(d, p, &k->ep);
+	roam(d, p, &k->ep, now);
 	if (wg_keypair_confirmed(d, p, kp)) {
 		wg_timers_complete(d, p, now);
 		session_usable(d, p, false);

@@ -620,10 +620,37 @@ static void garbage(void **state)
 	help_unpair(&a, &b);
 }
 
+/* Packets that wait because the endpoint was taken away go out when the other side is heard again, and those behind them. */
+static void waiting_go_when_heard(void **state)
+{
+	struct wg_ep none = { .kind = WG_EP_NONE };
+	struct help_dev a, b;
+	struct help_packet m, r;
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_true(help_exchange(&a, &b, HELP_START));
+	wg_peer_set_endpoint(a.d, a.peer, &none, HELP_START);
+	for (unsigned i = 0; i < 3; i++) {
+		help_inner(&m, &a, &b, 60, i);
+		wg_send(a.d, &m.k, 1, HELP_START);
+		assert_int_equal(m.k.verdict, WG_DROP);
+	}
+	assert_int_equal(a.peer->nstaged, 3);
+	help_inner(&r, &b, &a, 60, 9);
+	wg_send(b.d, &r.k, 1, HELP_START);
+	assert_int_equal(help_deliver(&b, &a, &r, HELP_START), WG_INNER);
+	assert_int_equal(help_pump(&a, &b, HELP_START), 3);
+	help_inner(&m, &a, &b, 60, 4);
+	wg_send(a.d, &m.k, 1, HELP_START);
+	assert_int_equal(m.k.verdict, WG_WIRE);
+	help_unpair(&a, &b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(first_packet_makes_session),
+		cmocka_unit_test(waiting_go_when_heard), cmocka_unit_test(first_packet_makes_session),
 		cmocka_unit_test(psk_must_match),
 		cmocka_unit_test(padding), cmocka_unit_test(congestion_marks),
 		cmocka_unit_test(refused_inside),

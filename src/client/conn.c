@@ -112,6 +112,7 @@ void client_conn_push_endpoint(struct client_conn *c, bool handshake)
 
 	q->path = c->path;
 	q->handshake = handshake;
+	c->astray = c->shown = false;
 	if (c->path == CLIENT_PATH_RELAY) {
 		q->channel = c->channel;
 		return;
@@ -207,7 +208,7 @@ struct nb_time client_conn_deadline(const struct client_conn *c)
 {
 	struct nb_time t = nb_time_min(nb_time_min(c->endpoint_at, c->punch_at), nb_time_min(c->watch_at, c->offer_at));
 
-	t = nb_time_min(nb_time_min(t, c->early_until), nb_time_min(c->loose_until, c->hold_until));
+	t = nb_time_min(nb_time_min(t, c->early_until), nb_time_min(nb_time_min(c->loose_until, c->hold_until), c->shake_at));
 	if (c->nqueue || (c->session && c->session->announced < c->session->nannounce))
 		return (struct nb_time){ 0 };
 	return c->session ? nb_time_min(t, nb_time_min(c->session->repeat_at, ice_deadline(c->session->agent))) : t;

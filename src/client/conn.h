@@ -166,6 +166,9 @@ void client_conn_nat_known(struct client_conn *c, struct nb_time now);
  * added, or lost in a family the path does not use, the session stays. A direct path is kept meanwhile, and WireGuard
  * told to show itself there: peers that can be reached as before follow at once. */
 void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_time now);
+/* The machine, or this process alone, stood still for so long; to be called before anything else afterwards. A session that
+ * cannot have survived it starts anew at once, another one is asked whether it is still there. */
+void client_conn_woke(struct client_conn *c, int64_t slept_ns, struct nb_time now);
 /* WireGuard finished a handshake (feeds the watcher of 4.3: no handshake 30 s after a path appeared, or
  * 3 min 30 s after the last, closes the path). */
 void client_conn_handshake(struct client_conn *c, struct nb_time now);

@@ -85,6 +85,11 @@ struct client_conn {
 	struct nb_time gained;		/* ICE's path was found; 0 for never */
 	unsigned flaps;			/* how often it was lost soon after */
 	struct nb_time hold_until;	/* so long the relay is preferred to it: no going back and forth */
+	struct nb_time shake_at;	/* begin the handshake once more */
+	int64_t shake_ms;
+	unsigned shakes;
+	bool astray;			/* WireGuard left the relay for an address that ICE has not found */
+	bool shown;			/* WireGuard was pointed somewhere though there is no path */
 	struct nb_time died;		/* it stopped answering; 0 for never */
 	bool path_lost;			/* to be said in the next OFFER */
 	struct nb_time loose_until;	/* ICE's path has no session any more: no longer than this */

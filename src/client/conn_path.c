@@ -9,6 +9,9 @@
 #define ROAMED_MS 10000			/* WireGuard heard the peer elsewhere: so long that says something */
 #define HEARD_MS 3000			/* silence on a path that counts as loss when the peer gives it up */
 #define HANDSHAKE_FIRST_MS 30000
+#define SHAKE_MS 500			/* until a handshake counts as lost, or three round trips; doubled */
+#define SHAKE_RELAY_MS 1000
+#define SHAKES 2				/* then WireGuard's own 5 s */
 #define STEADY_MS 60000			/* a path that lives so long is no flapping one */
 #define HOLD_MS 1000			/* doubled for each flap */
 #define FLAPS_MAX 5
@@ -25,28 +28,55 @@ bool client_conn_is_loose(const struct client_conn *c)
 
 void client_conn_stop_path_timers(struct client_conn *c)
 {
-	c->endpoint_at = c->watch_at = NB_TIME_NEVER;
+	c->endpoint_at = c->watch_at = c->shake_at = NB_TIME_NEVER;
 	c->handshake.ns = 0;
+}
+
+/* Point WireGuard at the path. A lost handshake is begun again long before WireGuard would. */
+static void shake(struct client_conn *c, bool handshake, struct nb_time now)
+{
+	client_conn_push_endpoint(c, handshake);
+	if (!handshake)
+		return;
+	c->shake_ms = c->path == CLIENT_PATH_RELAY ? SHAKE_RELAY_MS : SHAKE_MS;
+	if (c->path != CLIENT_PATH_RELAY && c->pair.rtt_ns * 3 > c->shake_ms * NB_MS)
+		c->shake_ms = c->pair.rtt_ns * 3 / NB_MS;
+	c->shake_at = nb_time_add_ms(now, c->shake_ms);
+	c->shakes = SHAKES;
+}
+
+static void run_shake(struct client_conn *c, struct nb_time now)
+{
+	if (!nb_time_due(c->shake_at, now))
+		return;
+	c->shake_at = NB_TIME_NEVER;
+	if (c->path == CLIENT_PATH_NONE || !c->shakes--)
+		return;
+	client_conn_push_endpoint(c, true);
+	c->shake_ms *= 2;
+	c->shake_at = nb_time_add_ms(now, c->shake_ms);
 }
 
 /* The path is gone: WireGuard must stop sending there. */
 static void no_path(struct client_conn *c, struct nb_time now)
 {
 	c->changed = now;
+	c->shown = false;
 	client_conn_stop_path_timers(c);
 	client_conn_push(c, CLIENT_CONN_NO_ENDPOINT);
 	client_conn_push(c, CLIENT_CONN_CHANGED);
 }
 
 /* The controlling side points WireGuard at the path at once; the other waits for a packet from there, which moves its
- * WireGuard, and acts on its own only when none comes. Back to the relay both go at once (spec 3.3). */
+ * WireGuard, and acts on its own only when none comes. Back to the relay both go at once (spec 3.3), for a relayed packet moves
+ * no WireGuard that was pointed at an address. */
 static void use_path(struct client_conn *c, bool back, struct nb_time now)
 {
 	if (c->handshake.ns == 0 || nb_time_is_never(c->watch_at))
 		c->watch_at = nb_time_add_ms(now, HANDSHAKE_FIRST_MS);
-	if (c->controller || back) {
+	if (c->controller || back || (c->shown && c->path == CLIENT_PATH_RELAY)) {
 		c->endpoint_at = NB_TIME_NEVER;
-		client_conn_push_endpoint(c, c->controller && c->handshake.ns == 0);
+		shake(c, c->controller && c->handshake.ns == 0, now);
 	} else {
 		c->endpoint_at = nb_time_add_ms(now, RESPONDER_WAIT_MS);
 	}
@@ -129,7 +159,14 @@ void client_conn_path_died(struct client_conn *c, struct nb_time now)
 void client_conn_silent(struct client_conn *c, struct nb_time now)
 {
 	c->now = now;
-	if (!c->open || c->relay != RELAY_UP || !c->ice_path || c->path != c->ice_path)
+	if (!c->open || c->relay != RELAY_UP)
+		return;
+	if (c->path == CLIENT_PATH_RELAY && c->astray)
+		client_conn_push_endpoint(c, false);
+	/* Nobody is coming to move WireGuard from where it was. */
+	if (!nb_time_is_never(c->endpoint_at))
+		c->endpoint_at = now;
+	if (!c->ice_path || c->path != c->ice_path)
 		return;
 	if (client_conn_is_loose(c)) {
 		c->cause = "nothing came back on the path that was kept after a move";
@@ -217,6 +254,7 @@ void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, str
 	c->now = now;
 	if (c->path == CLIENT_PATH_DIRECT && !nb_endpoint_eq(to, &c->pair.remote.at))
 		c->roamed = now;
+	c->astray = c->path == CLIENT_PATH_RELAY;
 	/* A straggler of the path that died does not bring it back. */
 	if (c->path == CLIENT_PATH_RELAY && !c->ice_path && c->died.ns && nb_time_diff(now, c->died) < STRAY_MS * NB_MS)
 		client_conn_push_endpoint(c, false);
@@ -230,6 +268,7 @@ void client_conn_show_up(struct client_conn *c)
 
 	if (!c->direct.addr.family || (c->path != CLIENT_PATH_NONE && c->path != CLIENT_PATH_DIRECT))
 		return;
+	c->shown = c->path == CLIENT_PATH_NONE;
 	q = client_conn_push(c, CLIENT_CONN_ENDPOINT);
 	q->path = CLIENT_PATH_DIRECT;
 	q->remote = c->direct;
@@ -292,6 +331,9 @@ void client_conn_relay_gone(struct client_conn *c, struct nb_time now)
 	c->relay = NO_RELAY;
 	c->cause = "the relay is gone, or the other agent left it";
 	choose_path(c, now);
+	/* The controlling side's packet was to draw us away from there. */
+	if (up && c->path != CLIENT_PATH_NONE && !nb_time_is_never(c->endpoint_at))
+		c->endpoint_at = now;
 	if (up)
 		client_conn_guard_event(c, now);
 	client_conn_push(c, CLIENT_CONN_CHANGED);
@@ -318,6 +360,7 @@ void client_conn_handshake(struct client_conn *c, struct nb_time now)
 {
 	c->now = now;
 	c->handshake = now;
+	c->shake_at = NB_TIME_NEVER;
 }
 
 /* WireGuard's sessions are of no use any more; the next endpoint takes a new handshake. */
@@ -331,10 +374,11 @@ void client_conn_reset_keys(struct client_conn *c)
  * saying it again also undoes a roam to a path that was only a detour. */
 void client_conn_run_responder(struct client_conn *c, struct nb_time now)
 {
+	run_shake(c, now);
 	if (!nb_time_due(c->endpoint_at, now))
 		return;
 	c->endpoint_at = NB_TIME_NEVER;
-	client_conn_push_endpoint(c, c->handshake.ns == 0);
+	shake(c, c->handshake.ns == 0, now);
 }
 
 /* A path over which WireGuard gets no handshake is no path (spec 4.3). */

@@ -409,6 +409,8 @@ void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_tim
 	if (!c->open)
 		return;
 	client_conn_pump(c, now);
+	if (hard)
+		c->flaps = 0;
 	if (hard && !session_survives(c)) {
 		c->cause = "our network changed";
 		client_conn_loosen(c, now);
@@ -422,4 +424,34 @@ void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_tim
 			push_permit(c, &c->session->peers[i]);
 	}
 	client_conn_pump(c, now);
+}
+
+/* ---- After standing still ---- */
+
+/* Both ends' patience with silence, as the other side has it; less is for ICE to find out. */
+static bool outslept(const struct client_conn *c, int64_t slept_ns)
+{
+	struct ice_config cfg;
+
+	ice_config_default(&cfg);
+	set_timers(&cfg, c->cfg.net);
+	return slept_ns > cfg.disconnected_ms * NB_MS;
+}
+
+void client_conn_woke(struct client_conn *c, int64_t slept_ns, struct nb_time now)
+{
+	c->now = now;
+	if (!c->open)
+		return;
+	if (c->session && !outslept(c, slept_ns)) {
+		ice_active(c->session->agent, now);
+		ice_probe(c->session->agent, now);
+		return;
+	}
+	/* NATs may have kept us in mind: WireGuard tries where the path was, and the peer's roams. */
+	client_conn_loosen(c, now);
+	client_conn_show_up(c);
+	c->offer_at = now;
+	c->offer_ms = OFFER_AGAIN_MS;
+	client_conn_run_guard(c, now);
 }

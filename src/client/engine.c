@@ -428,6 +428,21 @@ void client_engine_left_out(struct client_engine *e, const char *names)
 	snprintf(e->net.blacklisted, sizeof e->net.blacklisted, "%s", names);
 }
 
+void client_engine_woke(struct client_engine *e, int64_t slept_ns, struct nb_time now)
+{
+	struct nb_map_iter it = { 0 };
+
+	nb_info("stood still for %lld s: paths are looked at again", (long long)(slept_ns / NB_SEC));
+	client_relays_hurry(e->relays, now);
+	while (nb_map_next(&e->peers, &it)) {
+		struct engine_peer *p = it.value;
+
+		client_conn_woke(p->conn, slept_ns, now);
+		client_engine_drain(e, p, now);
+	}
+	client_servers_doubt(e, now);
+}
+
 void client_engine_mapped(struct client_engine *e, const struct nb_endpoint *external, struct nb_time now)
 {
 	e->net.mapped = *external;

@@ -1229,6 +1229,105 @@ static void peer_lost_the_path(void **state)
 	end();
 }
 
+/* A handshake of the controlling side that is lost is begun again soon, twice; then WireGuard's own patience counts. */
+static void lost_handshakes(void **state)
+{
+	unsigned shakes = 0;
+	struct nb_time from;
+
+	(void)state;
+	begin_relay(true);
+	open_channel();
+	from = now;
+	while (nb_time_diff(now, from) < 20 * NB_SEC) {
+		while (client_conn_output(c, &out, &via, now))
+			;
+		while (next(CLIENT_CONN_ENDPOINT)) {
+			static const int64_t at[] = { 0, 1000, 3000 };
+
+			assert_true(ev.handshake && shakes < 3);
+			assert_in_range(nb_time_diff(now, from) / NB_MS, at[shakes], at[shakes] + 20);
+			shakes++;
+		}
+		later(10);
+	}
+	assert_int_equal(shakes, 3);
+	end();
+	begin_relay(true);
+	open_channel();
+	client_conn_handshake(c, now);
+	later(1100);
+	flush();
+	later(5000);
+	while (client_conn_output(c, &out, &via, now))
+		;
+	assert_false(next(CLIENT_CONN_ENDPOINT));
+	end();
+}
+
+/* Standing still: a short time is a reason to ask, a long one to begin anew at once. */
+static void after_sleep(void **state)
+{
+	bool asked;
+
+	(void)state;
+	for (int relayed = 0; relayed < 2; relayed++) {
+		begin_relay(true);
+		client_conn_open(c, now);
+		assert_true(next_signal(CLIENT_SIGNAL_OFFER));
+		own = ev.signal;
+		receive(CLIENT_SIGNAL_OFFER, 'x');
+		client_conn_relay_up(c, 7, now);
+		client_conn_handshake(c, now);
+		let_ice_connect();
+		count();
+		later(4000);
+		client_conn_woke(c, 4000 * NB_MS, now);
+		for (asked = false; client_conn_output(c, &out, &via, now);) {
+			if (out.n > 100) {
+				asked = true;
+				answer();
+			}
+		}
+		assert_true(asked);	/* at once */
+		run_until(CLIENT_PATH_NONE, true, 1500);
+		assert_int_equal(path(), CLIENT_PATH_DIRECT);
+		later(60000);
+		client_conn_woke(c, 60000 * NB_MS, now);
+		assert_int_equal(path(), CLIENT_PATH_DIRECT);	/* WireGuard tries it ... */
+		assert_true(next(CLIENT_CONN_ENDPOINT));
+		assert_true(ev.handshake);
+		assert_true(next_signal(CLIENT_SIGNAL_OFFER));	/* ... while ICE begins anew */
+		assert_memory_not_equal(ev.signal.session, own.session, sizeof own.session);
+		if (relayed)
+			client_conn_silent(c, now);	/* and not for long */
+		assert_int_equal(path(), relayed ? CLIENT_PATH_RELAY : CLIENT_PATH_DIRECT);
+		end();
+	}
+}
+
+/* What draws WireGuard away from the relay though ICE knows nothing of it is undone when nothing comes from there. */
+static void led_astray(void **state)
+{
+	const struct nb_endpoint elsewhere = { nb_addr4(0xcb007117), 51820 };
+
+	(void)state;
+	begin_relay(true);
+	open_channel();
+	client_conn_handshake(c, now);
+	count();
+	client_conn_silent(c, now);
+	count();
+	assert_int_equal(relays, 0);
+	client_conn_roamed(c, &elsewhere, now);
+	count();
+	assert_int_equal(relays, 0);
+	client_conn_silent(c, now);
+	count();
+	assert_int_equal(relays, 1);
+	end();
+}
+
 static void relay_lost(void **state)
 {
 	(void)state;
@@ -1395,7 +1494,8 @@ int main(void)
 		cmocka_unit_test(turn_candidates), cmocka_unit_test(late_allocation), cmocka_unit_test(watcher),
 		cmocka_unit_test(relay_of_the_controller), cmocka_unit_test(relay_needs_both),
 		cmocka_unit_test(relay_direct_relay), cmocka_unit_test(silence_moves_to_the_relay),
-		cmocka_unit_test(peer_lost_the_path), cmocka_unit_test(relay_lost), cmocka_unit_test(relay_moves),
+		cmocka_unit_test(peer_lost_the_path), cmocka_unit_test(lost_handshakes), cmocka_unit_test(after_sleep),
+		cmocka_unit_test(led_astray), cmocka_unit_test(relay_lost), cmocka_unit_test(relay_moves),
 		cmocka_unit_test(relay_only_schedule), cmocka_unit_test(restarted_behind_the_relay),
 		cmocka_unit_test(relay_without_handshake),
 	};

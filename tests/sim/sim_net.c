@@ -69,6 +69,15 @@ unsigned sim_add_host(struct sim *s, unsigned lan, bool ipv6)
 	return i;
 }
 
+void sim_move_host(struct sim *s, unsigned host, unsigned lan)
+{
+	struct sim_host *h = &s->hosts[host];
+	uint32_t n = 20 + sim_below(s, 200);
+
+	h->lan = lan;
+	h->addr4 = nb_addr4(s->lans[lan].nat == SIM_OPEN ? 0xc6336500 + host * 128 + n % 100 : 0xc0a80000 + lan * 256 + n);
+}
+
 void sim_allocate(struct sim *s, unsigned host)
 {
 	s->hosts[host].relayed = (struct nb_endpoint){ nb_addr4(0xc6336402), (uint16_t)(50000 + host) };
@@ -140,42 +149,61 @@ static struct sim_packet *post(struct sim *s, enum sim_kind kind, unsigned host,
 
 /* ---- NATs ---- */
 
-static uint16_t map_out(struct sim *s, struct sim_lan *l, const struct nb_endpoint *inner,
-			const struct nb_endpoint *dest)
+static bool forgotten(const struct sim *s, struct nb_time used, struct nb_time now)
 {
-	struct sim_mapping *m;
+	return s->forget_ms && nb_time_diff(now, used) > s->forget_ms * NB_MS;
+}
+
+static uint16_t map_out(struct sim *s, struct sim_lan *l, const struct nb_endpoint *inner,
+			const struct nb_endpoint *dest, struct nb_time now)
+{
+	struct sim_mapping *m, *free_one = NULL;
 
 	for (unsigned i = 0; i < l->nmap; i++) {
 		m = &l->map[i];
-		if (nb_endpoint_eq(&m->inner, inner) && (l->nat != SIM_SYMMETRIC || nb_endpoint_eq(&m->dest, dest)))
+		if (forgotten(s, m->used, now)) {
+			free_one = m;
+		} else if (nb_endpoint_eq(&m->inner, inner) && (l->nat != SIM_SYMMETRIC || nb_endpoint_eq(&m->dest, dest))) {
+			m->used = now;
 			return m->outer_port;
+		}
 	}
-	assert(l->nmap < SIM_MAPPINGS);
-	m = &l->map[l->nmap++];
-	*m = (struct sim_mapping){ *inner, *dest, (uint16_t)(20000 + sim_below(s, 100) * 100 + l->nmap % 100) };
+	assert(free_one || l->nmap < SIM_MAPPINGS);
+	m = free_one ? free_one : &l->map[l->nmap++];
+	*m = (struct sim_mapping){ *inner, *dest, (uint16_t)(20000 + sim_below(s, 100) * 100 + (unsigned)(m - l->map) % 100), now };
 	return m->outer_port;
 }
 
-static void note_contact(struct sim_lan *l, uint16_t port, const struct nb_endpoint *dest)
+static void note_contact(const struct sim *s, struct sim_lan *l, uint16_t port, const struct nb_endpoint *dest, struct nb_time now)
 {
+	struct sim_contact *c, *free_one = NULL;
+
 	for (unsigned i = 0; i < l->ncontact; i++) {
-		if (l->contact[i].outer_port == port && nb_endpoint_eq(&l->contact[i].dest, dest))
+		c = &l->contact[i];
+		if (c->outer_port == port && nb_endpoint_eq(&c->dest, dest)) {
+			c->used = now;
 			return;
+		}
+		if (forgotten(s, c->used, now))
+			free_one = c;
 	}
-	assert(l->ncontact < SIM_CONTACTS);
-	l->contact[l->ncontact++] = (struct sim_contact){ port, *dest };
+	assert(free_one || l->ncontact < SIM_CONTACTS);
+	c = free_one ? free_one : &l->contact[l->ncontact++];
+	*c = (struct sim_contact){ port, *dest, now };
 }
 
-static bool lets_in(const struct sim_lan *l, uint16_t port, const struct nb_endpoint *from)
+static bool lets_in(const struct sim *s, struct sim_lan *l, uint16_t port, const struct nb_endpoint *from, struct nb_time now)
 {
 	if (l->nat == SIM_FULL_CONE)
 		return true;
 	for (unsigned i = 0; i < l->ncontact; i++) {
-		const struct sim_contact *c = &l->contact[i];
+		struct sim_contact *c = &l->contact[i];
 
-		if (c->outer_port == port && nb_addr_eq(&c->dest.addr, &from->addr) &&
-		    (l->nat == SIM_ADDRESS || c->dest.port == from->port))
-			return true;
+		if (c->outer_port != port || forgotten(s, c->used, now) || !nb_addr_eq(&c->dest.addr, &from->addr) ||
+		    (l->nat != SIM_ADDRESS && c->dest.port != from->port))
+			continue;
+		c->used = now;
+		return true;
 	}
 	return false;
 }
@@ -197,17 +225,20 @@ static bool host_at(const struct sim *s, const struct nb_addr *a, unsigned from_
 }
 
 /* Where a datagram from the public side ends up. */
-static bool enter(const struct sim *s, const struct nb_endpoint *from, const struct nb_endpoint *to,
-		  unsigned *host)
+static bool enter(struct sim *s, const struct nb_endpoint *from, const struct nb_endpoint *to, unsigned *host,
+		  struct nb_time now)
 {
 	for (unsigned i = 0; i < s->nlans; i++) {
-		const struct sim_lan *l = &s->lans[i];
+		struct sim_lan *l = &s->lans[i];
 
 		if (l->nat == SIM_OPEN || !nb_addr_eq(&l->outer, &to->addr))
 			continue;
 		for (unsigned k = 0; k < l->nmap; k++) {
-			if (l->map[k].outer_port == to->port && lets_in(l, to->port, from))
-				return host_at(s, &l->map[k].inner.addr, i, host);
+			if (l->map[k].outer_port != to->port || forgotten(s, l->map[k].used, now) ||
+			    !lets_in(s, l, to->port, from, now))
+				continue;
+			l->map[k].used = now;
+			return host_at(s, &l->map[k].inner.addr, i, host);
 		}
 		return false;
 	}
@@ -264,9 +295,9 @@ void sim_send(struct sim *s, unsigned host, unsigned via, const struct nb_endpoi
 	struct sim_lan *l = &s->lans[h->lan];
 	struct nb_endpoint from = { to->addr.family == 6 ? h->addr6 : h->addr4, SIM_PORT_NUMBER };
 	unsigned dest = 0, dest_via = 0, hops = via ? 2 : 1;
-	bool found;
+	bool found, twice;
 
-	if (!from.addr.family)
+	if (!from.addr.family || h->down || l->nat == SIM_BLOCKED)
 		return;
 	if (via) {
 		from = h->relayed;
@@ -276,9 +307,9 @@ void sim_send(struct sim *s, unsigned host, unsigned via, const struct nb_endpoi
 	} else if (to->addr.family == 4 && l->nat != SIM_OPEN) {
 		if (nb_addr_is_private(&to->addr))
 			return;
-		from.port = map_out(s, l, &from, to);
+		from.port = map_out(s, l, &from, to, now);
 		from.addr = l->outer;
-		note_contact(l, from.port, to);
+		note_contact(s, l, from.port, to, now);
 	}
 	if (nb_endpoint_eq(to, &s->stun)) {
 		dest = STUN_HOST;
@@ -293,13 +324,18 @@ void sim_send(struct sim *s, unsigned host, unsigned via, const struct nb_endpoi
 	} else if (nb_addr_is_private(&to->addr)) {
 		found = !via && host_at(s, &to->addr, h->lan, &dest);
 	} else {
-		found = enter(s, &from, to, &dest);
+		found = enter(s, &from, to, &dest, now);
 	}
-	if (!found || (s->cut && dest != STUN_HOST)) {
+	if (found && dest < SIM_HOSTS && !dest_via && s->lans[s->hosts[dest].lan].nat == SIM_BLOCKED && s->hosts[dest].lan != h->lan)
+		found = false;
+	if (!found || ((s->cut || s->cut_from == host + 1) && dest != STUN_HOST)) {
 		s->lost++;
 		return;
 	}
+	twice = s->duplicate_pct && sim_below(s, 100) < s->duplicate_pct;
 	if (travel(s, hops, &now))
+		post(s, SIM_DATAGRAM, dest, dest_via, &from, p, n, now)->to = *to;
+	if (twice && travel(s, hops, &now))
 		post(s, SIM_DATAGRAM, dest, dest_via, &from, p, n, now)->to = *to;
 }
 
@@ -312,7 +348,7 @@ void sim_send_server(struct sim *s, const struct nb_endpoint *from, const struct
 		post(s, SIM_DATAGRAM, dest, 0, from, p, n, now)->to = *to;
 		return;
 	}
-	if (nb_addr_is_private(&to->addr) || !enter(s, from, to, &dest) || s->cut) {
+	if (nb_addr_is_private(&to->addr) || !enter(s, from, to, &dest, now) || s->cut) {
 		s->lost++;
 		return;
 	}
@@ -342,7 +378,7 @@ static void answer_binding(struct sim *s, const struct sim_packet *q, struct nb_
 	struct nb_buf b;
 	unsigned dest;
 
-	if (stun_decode(&m, nb_bytes(q->p, q->n)) || m.cls != STUN_REQUEST || !enter(s, &s->stun, &q->from, &dest))
+	if (stun_decode(&m, nb_bytes(q->p, q->n)) || m.cls != STUN_REQUEST || !enter(s, &s->stun, &q->from, &dest, now))
 		return;
 	nb_buf_fixed(&b, mem, sizeof mem);
 	e = stun_begin(&b, STUN_SUCCESS, STUN_BINDING, stun_txid(&m));
@@ -358,13 +394,14 @@ bool sim_receive(struct sim *s, struct sim_packet *out, struct nb_time now)
 	while (nb_time_due(sim_deadline(s), now)) {
 		struct sim_packet *p = pop(s);
 		bool stun = p->host == STUN_HOST;
+		bool gone = p->kind == SIM_DATAGRAM && p->host < SIM_HOSTS && s->hosts[p->host].down;
 
 		if (stun)
 			answer_binding(s, p, p->at);
 		else
 			*out = *p;
 		free(p);
-		if (stun)
+		if (stun || gone)
 			continue;
 		s->delivered++;
 		return true;

@@ -7,10 +7,10 @@
 #include "base/addr.h"
 #include "base/time.h"
 
-enum sim_nat { SIM_OPEN, SIM_FULL_CONE, SIM_ADDRESS, SIM_PORT, SIM_SYMMETRIC, SIM_NATS };
+enum sim_nat { SIM_OPEN, SIM_FULL_CONE, SIM_ADDRESS, SIM_PORT, SIM_SYMMETRIC, SIM_NATS, SIM_BLOCKED = SIM_NATS };	/* BLOCKED: no UDP passes */
 
 #define SIM_HOSTS 4
-#define SIM_LANS 4
+#define SIM_LANS 12
 #define SIM_MAPPINGS 512
 #define SIM_CONTACTS 1024
 #define SIM_DGRAM 1600	/* signal messages fit, too */
@@ -21,11 +21,13 @@ struct sim_mapping {
 	struct nb_endpoint inner;
 	struct nb_endpoint dest;	/* symmetric only */
 	uint16_t outer_port;
+	struct nb_time used;
 };
 
 struct sim_contact {		/* outer_port has sent to dest */
 	uint16_t outer_port;
 	struct nb_endpoint dest;
+	struct nb_time used;
 };
 
 struct sim_lan {
@@ -39,6 +41,7 @@ struct sim_lan {
 
 struct sim_host {
 	unsigned lan;
+	bool down;			/* cable out: nothing leaves, nothing arrives */
 	struct nb_addr addr4, addr6;	/* family 0: none */
 	struct nb_endpoint relayed;	/* TURN allocation (via 1), family 0: none */
 	struct sim_contact permit[64];	/* addresses the allocation has sent to */
@@ -62,6 +65,9 @@ struct sim {
 	unsigned delay_ms, jitter_ms, loss_pct;		/* datagrams, one way */
 	unsigned signal_ms, signal_jitter_ms, signal_loss_pct;
 	bool cut;					/* drop every datagram between hosts */
+	unsigned cut_from;				/* 1 + host: drop those this host sends to others; 0: none */
+	unsigned duplicate_pct;
+	int64_t forget_ms;				/* NATs forget what was not used for so long; 0: never */
 	struct nb_endpoint stun;
 	struct nb_addr server;				/* every port here is SIM_SERVER's; family 0: none */
 	struct sim_lan lans[SIM_LANS];
@@ -77,6 +83,8 @@ void sim_fini(struct sim *s);
 unsigned sim_add_lan(struct sim *s, enum sim_nat nat);
 /* A host on a LAN with a private address (public when the LAN is open). */
 unsigned sim_add_host(struct sim *s, unsigned lan, bool ipv6);
+/* Another address, on this LAN. */
+void sim_move_host(struct sim *s, unsigned host, unsigned lan);
 /* Give the host a TURN allocation; its relayed address is in hosts[].relayed. */
 void sim_allocate(struct sim *s, unsigned host);
 uint32_t sim_random(struct sim *s);			/* 32 bits */

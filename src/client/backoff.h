@@ -4,11 +4,17 @@
 #define NB_CLIENT_BACKOFF_H
 
 #include "base/bytes.h"
+#include "base/time.h"
 
 struct client_backoff {
 	int64_t first_ns, cap_ns;
 	int64_t next_ns;	/* 0: start from first_ns */
+	unsigned waits;		/* since then */
 };
+
+/* The first waits of one that starts low stay low: what was restarted is back in seconds. */
+#define CLIENT_BACKOFF_QUICK 8
+#define CLIENT_BACKOFF_QUICK_NS (700 * NB_MS)
 
 /* Back to the first interval. */
 void client_backoff_reset(struct client_backoff *b);

@@ -443,6 +443,11 @@ void client_engine_woke(struct client_engine *e, int64_t slept_ns, struct nb_tim
 	client_servers_doubt(e, now);
 }
 
+void client_engine_hurry(struct client_engine *e, struct nb_time now)
+{
+	client_relays_hurry(e->relays, now);
+}
+
 void client_engine_mapped(struct client_engine *e, const struct nb_endpoint *external, struct nb_time now)
 {
 	e->net.mapped = *external;

@@ -104,6 +104,8 @@ void client_engine_hosts(struct client_engine *e, const struct nb_addr *hosts, s
 void client_engine_left_out(struct client_engine *e, const char *names);
 /* The machine or the process stood still for so long. To be called first of all afterwards. */
 void client_engine_woke(struct client_engine *e, int64_t slept_ns, struct nb_time now);
+/* A server that was away is back: relays are likely to be, too. */
+void client_engine_hurry(struct client_engine *e, struct nb_time now);
 /* The gateway forwards this endpoint to the shared port; port 0: no longer. Address 0.0.0.0: it does not know its own. */
 void client_engine_mapped(struct client_engine *e, const struct nb_endpoint *external, struct nb_time now);
 /* A datagram of the shared port that is not WireGuard. */

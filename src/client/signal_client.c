@@ -354,7 +354,7 @@ struct client_signal *client_signal_new(const struct client_signal_config *cfg)
 	nb_list_init(&s->letters);
 	nbc_x25519_base(s->public_key, cfg->private_key);
 	nbc_key_format(s->public_text, s->public_key);
-	s->wait = (struct client_backoff){ .first_ns = 800 * NB_MS, .cap_ns = 10 * NB_SEC };
+	s->wait = (struct client_backoff){ .first_ns = 200 * NB_MS, .cap_ns = 10 * NB_SEC };
 	s->at = NB_TIME_NEVER;
 	return s;
 }

@@ -17,7 +17,8 @@ void run_agent_schedule(struct run_agent *a)
 {
 	run_timer_set(&a->mgmt_timer, a->mgmt ? client_mgmt_deadline(a->mgmt) : NB_TIME_NEVER);
 	run_timer_set(&a->signal_timer, a->signal ? client_signal_deadline(a->signal) : NB_TIME_NEVER);
-	run_timer_set(&a->engine_timer, a->engine ? client_engine_deadline(a->engine) : NB_TIME_NEVER);
+	a->engine_due = a->engine ? client_engine_deadline(a->engine) : NB_TIME_NEVER;
+	run_timer_set(&a->engine_timer, a->engine_due);
 }
 
 void run_agent_later(struct run_agent *a)
@@ -220,6 +221,7 @@ static void on_engine_timer(void *ctx, struct nb_time now)
 {
 	struct run_agent *a = ctx;
 
+	run_agent_check_awake(a, now);
 	client_engine_timer(a->engine, now);
 	run_agent_schedule(a);
 }
@@ -242,7 +244,7 @@ int run_agent_new(struct run_agent **out, const struct run_agent_config *cfg)
 	}
 	a->ca_file = cfg->ca_file ? strdup(cfg->ca_file) : NULL;
 	a->tai_path = cfg->tai_path ? strdup(cfg->tai_path) : NULL;
-	a->monitor = -1;
+	a->monitor = a->clock_fd = -1;
 	a->settle_by = NB_TIME_NEVER;
 	run_timer_init(&a->mgmt_timer, cfg->loop, run_agent_on_mgmt_timer, a);
 	run_timer_init(&a->signal_timer, cfg->loop, run_agent_on_signal_timer, a);

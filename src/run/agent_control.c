@@ -157,7 +157,9 @@ static void signal_state(void *arg, bool connected, const char *error)
 	a->signal_up = connected;
 	snprintf(a->signal_error, sizeof a->signal_error, "%s", error ? error : "");
 	if (connected) {
+		client_engine_hurry(a->engine, now);
 		client_engine_signal_ready(a->engine, now);
+		client_mgmt_network_changed(a->mgmt, false, now);
 		client_mgmt_sync(a->mgmt, now);
 	}
 	run_agent_later(a);
@@ -226,8 +228,13 @@ static void mgmt_state(void *arg, bool connected, const char *error)
 
 	a->mgmt_up = connected;
 	/* Said before each Sync, too. */
-	if (connected && a->engine)
+	if (connected && a->engine) {
 		client_engine_sync_begins(a->engine);
+		client_engine_hurry(a->engine, os_now());
+	}
+	/* One server is back, most likely so are the others. */
+	if (connected && a->signal)
+		client_signal_network_changed(a->signal, false, os_now());
 	snprintf(a->mgmt_error, sizeof a->mgmt_error, "%s", error ? error : "");
 	if (error)
 		nb_info("management: %s", error);

@@ -190,6 +190,9 @@ static void link_opened(void *ctx, unsigned id, bool turn, int fd, struct nbc_tl
 	}
 	run_tunnel_link_add(a->tunnel, id, turn, fd, tls);
 	client_engine_link_opened(a->engine, id, ip, os_now());
+	client_mgmt_network_changed(a->mgmt, false, os_now());
+	if (a->signal)
+		client_signal_network_changed(a->signal, false, os_now());
 	run_agent_later(a);
 }
 

@@ -73,6 +73,10 @@ struct run_agent {
 	struct run_portmap *portmap;	/* NULL when switched off */
 	struct run_agent_lookup lookups[RUN_AGENT_LOOKUPS];
 	bool connected;			/* CLIENT_ENGINE_CONNECTED was said */
+	int clock_fd;			/* -1: none */
+	struct run_io clock_io;
+	int64_t suspended;		/* os_suspended() when last looked */
+	struct nb_time engine_due;	/* what engine_timer was set to last */
 	/* status */
 	uint32_t tickets[RUN_AGENT_TICKETS];
 	size_t ntickets;
@@ -134,6 +138,13 @@ void run_agent_refresh_hosts(struct run_agent *a, struct nb_time now);
 void run_agent_on_monitor(void *ctx, int events);
 void run_agent_on_settled(void *ctx, struct nb_time now);
 void run_agent_on_mapped(void *ctx, const struct nb_endpoint *external);
+
+/* agent_wake.c: sleep and standing still */
+
+void run_agent_watch_clock(struct run_agent *a);
+void run_agent_unwatch_clock(struct run_agent *a);
+/* Call it first where something arrives from outside or a timer fires. */
+void run_agent_check_awake(struct run_agent *a, struct nb_time now);
 
 /* agent_up.c: begin and end of everything that only `up` has */
 

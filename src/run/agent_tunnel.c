@@ -75,6 +75,7 @@ void run_agent_on_tunnel(void *ctx, int events)
 	struct run_tunnel_msg m;
 
 	(void)events;
+	run_agent_check_awake(a, os_now());
 	for (int i = 0; i < MESSAGES_PER_TURN && a->tunnel && a->engine && run_tunnel_next(a->tunnel, &m); i++) {
 		on_tunnel_msg(a, &m, os_now());
 		nb_wipe(m.stats.psk, sizeof m.stats.psk);

@@ -12,6 +12,7 @@ void run_agent_stop_up(struct run_agent *a)
 {
 	run_io_set(&a->tunnel_io, -1, 0);
 	run_io_set(&a->monitor_io, -1, 0);
+	run_agent_unwatch_clock(a);
 	run_timer_stop(&a->settle);
 	a->settle_by = NB_TIME_NEVER;
 	if (a->monitor >= 0)
@@ -92,6 +93,7 @@ void run_agent_start_up(struct run_agent *a, const Management__LoginResponse *r)
 	a->monitor = os_netlink_monitor();
 	if (a->monitor >= 0)
 		run_io_set(&a->monitor_io, a->monitor, RUN_READ);
+	run_agent_watch_clock(a);
 	run_agent_refresh_hosts(a, os_now());
 	start_portmap(a, &cfg);
 	err = run_agent_start_signal(a, r->netbirdconfig->signal);

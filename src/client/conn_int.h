@@ -90,6 +90,7 @@ struct client_conn {
 	unsigned shakes;
 	bool astray;			/* WireGuard left the relay for an address that ICE has not found */
 	bool shown;			/* WireGuard was pointed somewhere though there is no path */
+	struct nb_time lost;		/* a direct path was; 0 for never */
 	struct nb_time died;		/* it stopped answering; 0 for never */
 	bool path_lost;			/* to be said in the next OFFER */
 	struct nb_time loose_until;	/* ICE's path has no session any more: no longer than this */

@@ -126,6 +126,8 @@ void client_conn_lose_ice(struct client_conn *c, struct nb_time now)
 {
 	if (!c->ice_path)
 		return;
+	if (c->ice_path == CLIENT_PATH_DIRECT)
+		c->lost = now;
 	c->ice_path = CLIENT_PATH_NONE;
 	c->punch_at = c->loose_until = c->hold_until = NB_TIME_NEVER;
 	choose_path(c, now);

@@ -8,6 +8,7 @@
 
 #define OFFER_PARTIAL_CAP_MS 600000	/* where it ends while one of two paths works */
 #define OFFER_CAP_LOST_MS 8000		/* the same for five minutes after a path was lost */
+#define OFFER_RETURN_CAP_MS 14000	/* relayed, for five minutes after a direct path was lost */
 #define LOST_LATELY_MS 300000
 #define EARLY_MS 10000
 
@@ -79,7 +80,8 @@ static int64_t offer_cap(const struct client_conn *c, struct nb_time now)
 /* The next OFFER after ms, ten percent more or less, and then twice as long. */
 void client_conn_schedule_offer(struct client_conn *c, int64_t ms, struct nb_time now)
 {
-	int64_t cap = c->path == CLIENT_PATH_NONE ? offer_cap(c, now) : OFFER_PARTIAL_CAP_MS;
+	bool lost = c->lost.ns && nb_time_diff(now, c->lost) < LOST_LATELY_MS * NB_MS;
+	int64_t cap = c->path == CLIENT_PATH_NONE ? offer_cap(c, now) : lost ? OFFER_RETURN_CAP_MS : OFFER_PARTIAL_CAP_MS;
 
 	c->offer_at = nb_time_add_ms(now, client_conn_random_between(c, ms - ms / 10, ms + ms / 10));
 	c->offer_ms = ms * 2 < cap ? ms * 2 : cap;
@@ -235,6 +237,8 @@ static void note_restart(struct client_conn *c, const struct client_signal_msg *
 
 	if (m->ufrag[0])
 		client_conn_copy_text(c->peer_ufrag, sizeof c->peer_ufrag, m->ufrag);
+	if (other)
+		c->peer_relay[0] = 0;
 	if (!other || !c->controller || c->path != CLIENT_PATH_RELAY)
 		return;
 	client_conn_reset_keys(c);
@@ -254,9 +258,12 @@ static void on_description(struct client_conn *c, const struct client_signal_msg
 	c->peer_ours = m->rare_checks;
 	note_nat(c, m);
 	c->peer_port = m->wg_port;
-	client_conn_copy_text(c->peer_relay, sizeof c->peer_relay, m->relay_url);
-	c->peer_relay_ip = m->relay_ip;
 	note_restart(c, m);
+	/* A peer that says it is on no relay is on its way back to the one it was on: we meet it there. */
+	if (m->relay_url[0]) {
+		client_conn_copy_text(c->peer_relay, sizeof c->peer_relay, m->relay_url);
+		c->peer_relay_ip = m->relay_ip;
+	}
 	client_conn_open_relay(c, now);
 	if (!c->peer_ice) {
 		c->cause = "the other agent uses relays only";

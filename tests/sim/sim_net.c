@@ -72,10 +72,10 @@ unsigned sim_add_host(struct sim *s, unsigned lan, bool ipv6)
 void sim_move_host(struct sim *s, unsigned host, unsigned lan)
 {
 	struct sim_host *h = &s->hosts[host];
-	uint32_t n = 20 + sim_below(s, 200);
+	uint32_t n = 20 + host * 50 + sim_below(s, 50);	/* no two hosts have the same */
 
 	h->lan = lan;
-	h->addr4 = nb_addr4(s->lans[lan].nat == SIM_OPEN ? 0xc6336500 + host * 128 + n % 100 : 0xc0a80000 + lan * 256 + n);
+	h->addr4 = nb_addr4(s->lans[lan].nat == SIM_OPEN ? 0xc6336500 + host * 128 + n : 0xc0a80000 + lan * 256 + n);
 }
 
 void sim_allocate(struct sim *s, unsigned host)

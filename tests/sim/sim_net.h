@@ -7,7 +7,8 @@
 #include "base/addr.h"
 #include "base/time.h"
 
-enum sim_nat { SIM_OPEN, SIM_FULL_CONE, SIM_ADDRESS, SIM_PORT, SIM_SYMMETRIC, SIM_NATS, SIM_BLOCKED = SIM_NATS };	/* BLOCKED: no UDP passes */
+enum sim_nat { SIM_OPEN, SIM_FULL_CONE, SIM_ADDRESS, SIM_PORT, SIM_SYMMETRIC, SIM_NATS,
+	SIM_BLOCKED = SIM_NATS };	/* no UDP passes */
 
 #define SIM_HOSTS 4
 #define SIM_LANS 12

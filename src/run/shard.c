@@ -27,6 +27,9 @@
 #define COMMAND_WAITS 2000	/* of COMMAND_WAIT_US: one second in all */
 #define COMMAND_WAIT_US 500
 #define SLOTS 512
+#define DH_PER_HANDSHAKE 4	/* scalar multiplications that answering takes */
+#define BURST_MIN 32
+#define BURST_MAX 4096
 #define PACKET_BYTES (512u << 10)	/* rings between threads: super-packets of TUN */
 #define MESSAGE_BYTES (128u << 10)	/* and messages; half for handshakes alone */
 #define TAKE 64			/* of a ring in a turn */
@@ -975,9 +978,35 @@ static int slots_new(struct run_shard *t)
 	return t->slots ? 0 : NB_E_NOMEM;
 }
 
+/* How many handshake messages of strangers take a quarter of a second of this processor: that much of each second, and then
+ * cookies are asked for. A server is not impressed by a thousand peers at once, and a small router still moves packets. */
+static unsigned handshake_burst(void)
+{
+	static const uint8_t secret[NB_KEY_LEN] = { 1 };
+	static unsigned burst;
+	uint8_t pub[NB_KEY_LEN], out[NB_KEY_LEN];
+	int64_t best = NB_SEC;
+
+	if (burst)
+		return burst;
+	nbc_x25519_base(pub, secret);
+	for (int i = 0; i < 3; i++) {
+		struct nb_time began = os_now();
+		int err = nbc_x25519(out, secret, pub);
+		int64_t took = nb_time_diff(os_now(), began);
+
+		if (!err && took > 0 && took < best)
+			best = took;
+	}
+	burst = (unsigned)(NB_SEC / 4 / (best * DH_PER_HANDSHAKE));
+	burst = burst < BURST_MIN ? BURST_MIN : burst > BURST_MAX ? BURST_MAX : burst;
+	return burst;
+}
+
 static int device_new(struct run_shard *t, const struct run_tunnel_config *cfg)
 {
 	struct wg_config wc = { .mtu = cfg->mtu, .random = nbc_random, .tai_floor = cfg->tai_floor,
+				.handshake_burst = handshake_burst(),
 				.shard = (uint8_t)t->path.shard, .shards = (uint8_t)t->path.shards };
 	int err;
 

@@ -554,10 +554,13 @@ static void cookie_in(struct wg_dev *d, const struct wg_pkt *k, struct nb_time n
 {
 	struct wg_index *e = wg_index_find(d, nb_get_le32(k->p + WG_COO_RECEIVER));
 
-	if (!e || wg_consume_cookie(&e->peer->jar, &e->peer->remote, k->p, now))
+	if (!e || wg_consume_cookie(&e->peer->jar, &e->peer->remote, k->p, now)) {
 		d->counters.bad_handshake++;
-	else
-		e->peer->rx_bytes += k->n;
+		return;
+	}
+	e->peer->rx_bytes += k->n;
+	if (!e->kp)
+		wg_timers_cookie(d, e->peer, now);
 }
 
 /* mac1; then, under load, mac2 and the source's rate (paper, 5.3). */

@@ -148,6 +148,13 @@ static void retransmit_due(struct wg_dev *d, struct wg_peer *p, struct nb_time n
 		wg_want_handshake(d, p, false, true, now);
 		return;
 	}
+	if (p->cookie_due) {
+		p->cookie_due = false;
+		p->cookie_used = true;
+		wg_pend(d, p, WG_P_INITIATION);
+		return;
+	}
+	p->cookie_used = false;
 	p->attempts++;
 	/* Perhaps our own address went away: let the system choose again. */
 	p->ep.local.family = 0;
@@ -233,7 +240,7 @@ void wg_timers_stop(struct wg_peer *p)
 	for (int i = 0; i < WG_T_COUNT; i++)
 		stop(p, (enum wg_timer)i);
 	p->attempts = 0;
-	p->another_keepalive = p->rearm_keepalive = p->forced = false;
+	p->another_keepalive = p->rearm_keepalive = p->forced = p->cookie_due = p->cookie_used = false;
 }
 
 /* Whoever watches the path must look closely while somebody needs it. */
@@ -305,8 +312,19 @@ void wg_timers_initiated(struct wg_dev *d, struct wg_peer *p, struct nb_time now
 	expect_answer(d, p, now);
 }
 
+/* The paper (5.4.7) leaves the cookie for the next attempt, five seconds later, lest answers make traffic. One attempt
+ * before that is at most one message more for each, and a peer under attack is reached within a moment. */
+void wg_timers_cookie(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
+{
+	if (!p->initiating || p->forced || p->cookie_due || p->cookie_used || !pending(p, WG_T_RETRANSMIT))
+		return;
+	p->cookie_due = true;
+	set(d, p, WG_T_RETRANSMIT, nb_time_add(now, WG_COOKIE_WAIT + jitter(d) / 4));
+}
+
 void wg_timers_complete(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
+	p->cookie_due = p->cookie_used = false;
 	stop(p, WG_T_RETRANSMIT);
 	p->attempts = 0;
 	p->forced = false;

@@ -54,6 +54,7 @@ enum wg_msg_type { WG_MSG_INITIATION = 1, WG_MSG_RESPONSE, WG_MSG_COOKIE, WG_MSG
 #define WG_KEEPALIVE_TIMEOUT (10 * NB_SEC)
 #define WG_COOKIE_LIFE (120 * NB_SEC)
 #define WG_COOKIE_LATENCY (5 * NB_SEC)
+#define WG_COOKIE_WAIT (30 * NB_MS)	/* before the attempt with a cookie, plus a quarter of the jitter */
 #define WG_INITIATION_GAP (20 * NB_MS)	/* between initiations, sent or consumed, of one peer */
 #define WG_UNDER_LOAD_STICKY (1 * NB_SEC)
 #define WG_RATE_PER_SEC 20
@@ -192,7 +193,7 @@ struct wg_rate_bucket {
 	int64_t tokens_ns;
 	bool fresh;
 };
-#define WG_RATE_BUCKETS 512
+#define WG_RATE_BUCKETS 2048
 
 /* What decides whether a stranger's handshake message is worth four scalar multiplications. */
 struct wg_cookie_checker {
@@ -328,6 +329,7 @@ struct wg_peer {
 	bool another_keepalive;		/* data came while KEEPALIVE was running */
 	bool rearm_keepalive;
 	bool forced;			/* RETRANSMIT stands for a forced handshake, held back for 20 ms */
+	bool cookie_due, cookie_used;	/* RETRANSMIT stands for an attempt with a cookie; that was made */
 	uint16_t keepalive;
 
 	unsigned pending;		/* WG_P_* */
@@ -419,6 +421,8 @@ void wg_timers_any_received(struct wg_dev *d, struct wg_peer *p, struct nb_time 
 void wg_timers_path_heard(struct wg_peer *p);		/* something authentic came the way we send, or that way is new */
 void wg_timers_keepalive_sent(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_initiated(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
+/* The other side is under load and gave us a cookie. */
+void wg_timers_cookie(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_complete(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_session(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
 void wg_timers_persistent(struct wg_dev *d, struct wg_peer *p, struct nb_time now);

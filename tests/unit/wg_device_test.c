@@ -432,48 +432,80 @@ static void twin_initiations(void **state)
 	help_unpair(&a, &b);
 }
 
-/* Under load a stranger must first show that its address is real. */
-static void cookies_under_load(void **state)
+/* Two devices that know each other; b asks for cookies from the fifth message in a second on. */
+static void busy_pair(struct help_dev *a, struct help_dev *b)
 {
-	struct help_dev a, b;
-	struct help_packet m;
-	unsigned i;
+	help_dev_init(a, 1, "192.0.2.1:1000", 1, 0);
+	help_dev_init(b, 2, "192.0.2.2:2000", 2, 4);
+	help_know(a, b, true);
+	help_know(b, a, true);
+}
 
-	(void)state;
-	help_dev_init(&a, 1, "192.0.2.1:1000", 1, 0);
-	help_dev_init(&b, 2, "192.0.2.2:2000", 2, 4);
-	help_know(&a, &b, true);
-	help_know(&b, &a, true);
-	/* Valid mac1, nothing behind it: enough to make b busy. */
-	for (i = 0; i < 5; i++) {
+/* Valid mac1, nothing behind it: enough to make b busy. */
+static void make_busy(struct help_dev *a, struct help_dev *b, unsigned n, struct nb_time now)
+{
+	struct help_packet m;
+
+	for (unsigned i = 0; i < n; i++) {
 		memset(&m, 0, sizeof m);
 		m.k.p = m.buf;
 		m.k.n = WG_INI_LEN;
 		m.buf[0] = WG_MSG_INITIATION;
 		m.buf[4] = (uint8_t)i;
-		wg_blake2s(m.buf + WG_INI_LEN - 32, WG_MAC, a.peer->remote.mac1_key, 32, m.buf, WG_INI_LEN - 32);
-		help_deliver(&a, &b, &m, at(0));
+		wg_blake2s(m.buf + WG_INI_LEN - 32, WG_MAC, a->peer->remote.mac1_key, 32, m.buf, WG_INI_LEN - 32);
+		help_deliver(a, b, &m, now);
 	}
-	while (help_output(&b, &m, at(0)))
+	while (help_output(b, &m, now))
 		;
+}
+
+/* Under load a stranger must first show that its address is real. */
+static void cookies_under_load(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m;
+
+	(void)state;
+	busy_pair(&a, &b);
+	make_busy(&a, &b, 5, at(0));
 	assert_int_equal(wg_counters(b.d)->cookies_sent, 1);
 	/* a's honest initiation is answered by a cookie, not a response */
 	assert_false(help_exchange(&a, &b, at(0.5)));
 	assert_int_equal(wg_counters(b.d)->cookies_sent, 2);
 	assert_true(a.peer->jar.have);
-	/* keep b busy; a's next try carries mac2 and passes */
-	for (i = 0; i < 9; i++) {
-		memset(&m, 0, sizeof m);
-		m.k.p = m.buf;
-		m.k.n = WG_INI_LEN;
-		m.buf[0] = WG_MSG_INITIATION;
-		wg_blake2s(m.buf + WG_INI_LEN - 32, WG_MAC, a.peer->remote.mac1_key, 32, m.buf, WG_INI_LEN - 32);
-		help_deliver(&a, &b, &m, at(5.9));
-	}
-	while (help_output(&b, &m, at(5.9)))
-		;
-	assert_int_equal(help_pump(&a, &b, at(5.9)), 1);
+	/* keep b busy; a's next try, not much later, carries mac2 and passes */
+	make_busy(&a, &b, 9, at(0.62));
+	assert_false(help_output(&a, &m, at(0.51)));
+	assert_int_equal(help_pump(&a, &b, at(0.62)), 1);
 	assert_int_equal(help_events(&b, WG_EV_HANDSHAKE), 1);
+	help_unpair(&a, &b);
+}
+
+/* One early try for each regular one, whatever the other side answers. */
+static void cookies_make_no_traffic(void **state)
+{
+	struct help_dev a, b;
+	struct help_packet m;
+	unsigned sent = 0;
+
+	(void)state;
+	busy_pair(&a, &b);
+	make_busy(&a, &b, 5, at(0));
+	help_inner(&m, &a, &b, 100, 7);
+	wg_send(a.d, &m.k, 1, at(0));
+	for (double t = 0; t < 4.9; t += 0.05) {
+		make_busy(&a, &b, 5, at(t));
+		/* a cookie nobody believes any more */
+		b.d->checker.have_secret = false;
+		while (help_output(&a, &m, at(t))) {
+			sent++;
+			help_deliver(&a, &b, &m, at(t));
+		}
+		while (help_output(&b, &m, at(t)))
+			help_deliver(&b, &a, &m, at(t));
+	}
+	assert_int_equal(sent, 2);
+	assert_true(wg_counters(b.d)->cookies_sent >= 2);
 	help_unpair(&a, &b);
 }
 
@@ -662,7 +694,7 @@ int main(void)
 		cmocka_unit_test(old_keys_linger),
 		cmocka_unit_test(replayed_initiation),
 		cmocka_unit_test(twin_initiations),
-		cmocka_unit_test(cookies_under_load),
+		cmocka_unit_test(cookies_under_load), cmocka_unit_test(cookies_make_no_traffic),
 		cmocka_unit_test(stamps_always_grow),
 		cmocka_unit_test(keys_and_peers),
 		cmocka_unit_test(many_peers),

@@ -143,8 +143,7 @@ static inline void help_inner(struct help_packet *h, const struct help_dev *from
 /* The next message from h, or false. */
 static inline bool help_output(struct help_dev *h, struct help_packet *out, struct nb_time now)
 {
-	out->k.buf = out->buf;
-	out->k.cap = sizeof out->buf;
+	out->k = (struct wg_pkt){ .buf = out->buf, .cap = sizeof out->buf };
 	return wg_output(h->d, &out->k, now) == 1;
 }
 

@@ -17,8 +17,8 @@ void run_agent_schedule(struct run_agent *a)
 {
 	run_timer_set(&a->mgmt_timer, a->mgmt ? client_mgmt_deadline(a->mgmt) : NB_TIME_NEVER);
 	run_timer_set(&a->signal_timer, a->signal ? client_signal_deadline(a->signal) : NB_TIME_NEVER);
-	a->engine_due = a->engine ? client_engine_deadline(a->engine) : NB_TIME_NEVER;
-	run_timer_set(&a->engine_timer, a->engine_due);
+	run_timer_set(&a->engine_timer, a->engine ? client_engine_deadline(a->engine) : NB_TIME_NEVER);
+	run_agent_expect(a, a->engine_timer.at);
 }
 
 void run_agent_later(struct run_agent *a)

@@ -76,7 +76,7 @@ struct run_agent {
 	int clock_fd;			/* -1: none */
 	struct run_io clock_io;
 	int64_t suspended;		/* os_suspended() when last looked */
-	struct nb_time engine_due;	/* what engine_timer was set to last */
+	struct nb_time engine_due;	/* engine_timer fires then */
 	/* status */
 	uint32_t tickets[RUN_AGENT_TICKETS];
 	size_t ntickets;
@@ -143,6 +143,8 @@ void run_agent_on_mapped(void *ctx, const struct nb_endpoint *external);
 
 void run_agent_watch_clock(struct run_agent *a);
 void run_agent_unwatch_clock(struct run_agent *a);
+/* The engine's timer is set to this. */
+void run_agent_expect(struct run_agent *a, struct nb_time due);
 /* Call it first where something arrives from outside or a timer fires. */
 void run_agent_check_awake(struct run_agent *a, struct nb_time now);
 

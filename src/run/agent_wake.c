@@ -23,6 +23,14 @@ static void woke(struct run_agent *a, int64_t slept_ns, struct nb_time now)
 	run_agent_later(a);
 }
 
+void run_agent_expect(struct run_agent *a, struct nb_time due)
+{
+	struct nb_time now = os_now();
+
+	/* What is due since long is due now: that it was set so late is not sleep. */
+	a->engine_due = nb_time_before(due, now) ? now : due;
+}
+
 void run_agent_check_awake(struct run_agent *a, struct nb_time now)
 {
 	int64_t suspended = os_suspended(), slept = suspended - a->suspended, late;

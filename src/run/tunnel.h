@@ -91,7 +91,7 @@ int run_tunnel_peer_remove(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN]);
 int run_tunnel_peers_clear(struct run_tunnel *t);
 /* Withdraw prefixes. */
 int run_tunnel_peer_disallow(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN], const struct nb_prefix *prefixes, size_t n);
-/* Forget the peer's sessions and waiting packets, keep its configuration. */
+/* Forget the peer's sessions, keep its configuration and packets that wait. */
 int run_tunnel_peer_reset(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN]);
 /* Set where to send. handshake: begin one at once (never two within 20 ms). */
 int run_tunnel_endpoint(struct run_tunnel *t, const uint8_t key[NB_KEY_LEN], const struct wg_ep *ep, bool handshake);

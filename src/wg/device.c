@@ -9,7 +9,7 @@
 
 /* --- life --- */
 
-static size_t stage_room(const struct wg_dev *d)
+size_t wg_stage_room(const struct wg_dev *d)
 {
 	return (sizeof(struct wg_staged) + d->cfg.mtu + 15) & ~(size_t)15;
 }
@@ -31,7 +31,7 @@ int wg_new(struct wg_dev **out, const struct wg_config *cfg, struct nb_time now,
 	if (!d->cfg.max_peers)
 		d->cfg.max_peers = 4096;
 	if (!d->cfg.max_staged)
-		d->cfg.max_staged = 256;
+		d->cfg.max_staged = 1024;
 	if (!d->cfg.mtu)
 		d->cfg.mtu = 1420;
 	d->checker.burst = cfg->handshake_burst ? cfg->handshake_burst : 128;
@@ -39,19 +39,18 @@ int wg_new(struct wg_dev **out, const struct wg_config *cfg, struct nb_time now,
 	nb_list_init(&d->elsewhere);
 	nb_list_init(&d->pending);
 	nb_list_init(&d->events);
+	nb_list_init(&d->waiting);
 	cfg->random(cfg->random_ctx, seed, sizeof seed);
 	nb_map_init(&d->by_key, seed, d->cfg.max_peers);
 	cfg->random(cfg->random_ctx, d->checker.hash_key, sizeof d->checker.hash_key);
 	cfg->random(cfg->random_ctx, &d->jitter, sizeof d->jitter);
 	d->checker.window = now;
 	d->checker.load_until = now;
-	d->stage_mem = malloc(d->cfg.max_staged * stage_room(d));
+	d->stage_mem = malloc(d->cfg.max_staged * wg_stage_room(d));
 	if (!d->stage_mem || wg_index_room(d, 1)) {
 		wg_free(d);
 		return NB_E_NOMEM;
 	}
-	for (size_t i = d->cfg.max_staged; i-- > 0;)
-		wg_stage_free(d, (struct wg_staged *)((uint8_t *)d->stage_mem + i * stage_room(d)));
 	d->tai_last = d->tai_reserved = cfg->tai_floor;
 	wg_set_wall(d, now, wall);
 	wg_self_set(&d->self, cfg->private_key);
@@ -69,7 +68,7 @@ void wg_free(struct wg_dev *d)
 	free(d->index);
 	free(d->heap);
 	if (d->stage_mem)
-		nb_wipe(d->stage_mem, d->cfg.max_staged * stage_room(d));
+		nb_wipe(d->stage_mem, d->stage_used * wg_stage_room(d));
 	free(d->stage_mem);
 	nb_wipe(d, sizeof *d);
 	free(d);
@@ -92,6 +91,7 @@ void wg_set_private_key(struct wg_dev *d, const uint8_t key[NB_KEY_LEN])
 		wg_peer_remove(d, self);
 	for (struct wg_peer *p = NULL; (p = wg_peer_next(d, p)) != NULL;) {
 		wg_peer_reset(d, p);
+		wg_stage_purge(d, p);
 		/* A peer whose key is of small order just never completes a handshake. */
 		wg_remote_set(&p->remote, &d->self, p->remote.pub);
 	}
@@ -329,11 +329,7 @@ static void wait_for_session(struct wg_dev *d, struct wg_peer *p, const uint8_t 
 	}
 	wg_stage(d, p, pkt, n, now);
 	if (p->ep.kind == WG_EP_NONE) {
-		if (!p->ever_wanted || nb_time_diff(now, p->last_wanted) >= WG_WANTED_GAP) {
-			p->ever_wanted = true;
-			p->last_wanted = now;
-			wg_raise(d, p, WG_EV_WANTED);
-		}
+		wg_raise_wanted(d, p, now);
 		return;
 	}
 	if (!wg_keypair_sends(p->current, now))

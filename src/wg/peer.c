@@ -195,13 +195,42 @@ struct wg_staged *wg_unstage(struct wg_peer *p)
 {
 	struct wg_staged *s = p->staged_head;
 
-	if (s) {
-		p->staged_head = s->next;
-		if (!s->next)
-			p->staged_tail = &p->staged_head;
-		p->nstaged--;
-	}
+	if (!s)
+		return NULL;
+	p->staged_head = s->next;
+	if (!s->next)
+		p->staged_tail = &p->staged_head;
+	if (!--p->nstaged)
+		nb_list_del(&p->waiting_node);
 	return s;
+}
+
+/* A place that was used before, else one whose memory was never touched. */
+static struct wg_staged *stage_place(struct wg_dev *d)
+{
+	struct wg_staged *s = d->free_staged;
+
+	if (s)
+		d->free_staged = s->next;
+	else if (d->stage_used < d->cfg.max_staged)
+		s = (struct wg_staged *)((uint8_t *)d->stage_mem + d->stage_used++ * wg_stage_room(d));
+	return s;
+}
+
+/* All places are taken: whoever has the most gives up its oldest packet, so that packets for peers that never
+ * answer do not cost others their first one. */
+static struct wg_staged *stage_evict(struct wg_dev *d, struct wg_peer *p)
+{
+	struct wg_peer *most = p;
+
+	nb_list_each(it, &d->waiting) {
+		struct wg_peer *q = nb_container(it, struct wg_peer, waiting_node);
+
+		if (q->nstaged > most->nstaged)
+			most = q;
+	}
+	d->counters.staged_drop++;
+	return wg_unstage(most);
 }
 
 void wg_stage_purge(struct wg_dev *d, struct wg_peer *p)
@@ -214,16 +243,19 @@ void wg_stage(struct wg_dev *d, struct wg_peer *p, const uint8_t *pkt, size_t n,
 {
 	struct wg_staged *s;
 
-	if (p->nstaged >= WG_PEER_STAGED_MAX || (!d->free_staged && p->nstaged)) {
-		wg_stage_free(d, wg_unstage(p));
-		d->counters.staged_drop++;
-	}
-	s = d->free_staged;
-	if (!s || n > d->cfg.mtu) {
+	if (n > d->cfg.mtu) {
 		d->counters.staged_drop++;
 		return;
 	}
-	d->free_staged = s->next;
+	if (p->nstaged >= WG_PEER_STAGED_MAX) {
+		wg_stage_free(d, wg_unstage(p));
+		d->counters.staged_drop++;
+	}
+	s = stage_place(d);
+	if (!s)
+		s = stage_evict(d, p);
+	if (!p->nstaged)
+		nb_list_push(&d->waiting, &p->waiting_node);
 	s->next = NULL;
 	s->when = now;
 	s->n = n;
@@ -247,6 +279,15 @@ void wg_raise(struct wg_dev *d, struct wg_peer *p, enum wg_event_kind ev)
 	if (!p->events)
 		nb_list_push(&d->events, &p->event_node);
 	p->events |= 1u << ev;
+}
+
+void wg_raise_wanted(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
+{
+	if (p->ever_wanted && nb_time_diff(now, p->last_wanted) < WG_WANTED_GAP)
+		return;
+	p->ever_wanted = true;
+	p->last_wanted = now;
+	wg_raise(d, p, WG_EV_WANTED);
 }
 
 unsigned wg_home(const uint8_t key[NB_KEY_LEN], unsigned shards)
@@ -306,6 +347,7 @@ int wg_peer_add(struct wg_dev *d, const uint8_t key[NB_KEY_LEN], struct wg_peer 
 	}
 	nb_list_init(&p->pending_node);
 	nb_list_init(&p->event_node);
+	nb_list_init(&p->waiting_node);
 	nb_list_init(&p->allowed);
 	nb_list_init(&p->node);
 	nb_list_push(elsewhere ? &d->elsewhere : &d->peers, &p->node);
@@ -327,22 +369,22 @@ struct wg_peer *wg_peer_find(struct wg_dev *d, const uint8_t key[NB_KEY_LEN])
 void wg_peer_reset(struct wg_dev *d, struct wg_peer *p)
 {
 	wg_timers_stop(p);
+	wg_timers_forget(d, p);
 	wg_handshake_clear(d, p);
 	wg_keypair_retire(d, p->previous);
 	wg_keypair_retire(d, p->current);
 	wg_keypair_retire(d, p->next);
 	wg_bury(d);
-	wg_stage_purge(d, p);
 	nb_wipe(&p->jar, sizeof p->jar);
 	nb_list_del(&p->pending_node);
 	p->pending = 0;
-	p->ever_sent_handshake = false;
+	p->ever_sent_handshake = p->ever_wanted = false;
 }
 
 void wg_peer_remove(struct wg_dev *d, struct wg_peer *p)
 {
 	wg_peer_reset(d, p);
-	wg_timers_forget(d, p);
+	wg_stage_purge(d, p);
 	wg_trie_remove_all(&d->trie, p);
 	nb_list_del(&p->event_node);
 	nb_list_del(&p->node);
@@ -405,7 +447,7 @@ void wg_peer_set_keepalive(struct wg_dev *d, struct wg_peer *p, uint16_t seconds
 		p->timer[WG_T_PERSISTENT] = NB_TIME_NEVER;
 	else if (!was && p->ep.kind != WG_EP_NONE && d->self.has)
 		wg_pend(d, p, WG_P_KEEPALIVE);
-	else
+	else if (p->ep.kind != WG_EP_NONE)
 		wg_timers_persistent(d, p, now);
 }
 
@@ -422,6 +464,8 @@ void wg_peer_set_endpoint(struct wg_dev *d, struct wg_peer *p, const struct wg_e
 	p->ep = *ep;
 	if (changed)
 		wg_timers_path_heard(p);
+	if (ep->kind == WG_EP_NONE && p->nstaged)
+		wg_raise_wanted(d, p, now);
 	if (ep->kind == WG_EP_NONE || !d->self.has)
 		return;
 	if (!wg_keypair_sends(p->current, now)) {

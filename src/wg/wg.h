@@ -66,7 +66,8 @@ struct wg_pkt {
 struct wg_config {
 	uint8_t private_key[NB_KEY_LEN];	/* all zero: no key yet, nothing is sent or accepted */
 	size_t max_peers;		/* at most WG_PEERS_MAX; 0: 4096 */
-	size_t max_staged;		/* packets waiting for handshakes, all peers together; 0: 256 */
+	size_t max_staged;		/* packets waiting for handshakes, all peers together; 0: 1024. Memory of a place is
+					 * touched when it is first used */
 	size_t mtu;			/* inner: largest packet that may wait, and limit of the padding; 0: 1420 */
 	unsigned handshake_burst;	/* handshake messages in 1 s before cookies are demanded; 0: 128 */
 	nb_random_fn random;		/* required */
@@ -124,11 +125,12 @@ void wg_peer_set_psk(struct wg_dev *d, struct wg_peer *p, const uint8_t psk[NB_K
 /* 0 switches off; going from off to on sends one at once. */
 void wg_peer_set_keepalive(struct wg_dev *d, struct wg_peer *p, uint16_t seconds, struct nb_time now);
 /* Where to send. A peer that has no usable session and packets waiting (or a keepalive interval) starts its
- * handshake at once, though never two within 20 ms. Kind NONE leaves the peer without endpoint, sessions kept. */
+ * handshake at once, though never two within 20 ms. Kind NONE leaves the peer without endpoint, sessions kept; packets
+ * that wait are told by WG_EV_WANTED. */
 void wg_peer_set_endpoint(struct wg_dev *d, struct wg_peer *p, const struct wg_ep *ep, struct nb_time now);
 /* Begin a handshake now, unless one was begun within 5 s (force: 20 ms). */
 void wg_peer_handshake(struct wg_dev *d, struct wg_peer *p, bool force, struct nb_time now);
-/* Forget sessions, running handshake and waiting packets; the configuration stays. */
+/* Forget sessions and running handshake; packets that wait go with the next session, the configuration stays. */
 void wg_peer_reset(struct wg_dev *d, struct wg_peer *p);
 /* Route an inner prefix to the peer, taking it from whoever had it. Host bits are cleared.
  * Returns 0, NB_E_ARG, NB_E_FULL, NB_E_NOMEM. */

@@ -321,6 +321,7 @@ struct wg_peer {
 
 	struct wg_staged *staged_head, **staged_tail;
 	size_t nstaged;
+	struct nb_list waiting_node;	/* while there are any */
 
 	struct nb_time timer[WG_T_COUNT];
 	struct nb_time heap_key;	/* at most the earliest timer; later only after a look */
@@ -367,12 +368,13 @@ struct wg_dev {
 	size_t index_size;		/* power of two */
 	struct wg_peer **heap;
 	size_t heap_n, heap_cap;
-	struct nb_list pending, events;
+	struct nb_list pending, events, waiting;
 	struct wg_cookie_checker checker;
 	struct wg_control controls[WG_CONTROLS];
 	size_t control_head, control_n;
 	struct wg_staged *free_staged;
 	void *stage_mem;
+	size_t stage_used;		/* places of it that were ever used */
 	struct wg_keypair *dead;
 	struct wg_counters counters;
 	int64_t wall_offset;		/* wall = now + this */
@@ -407,6 +409,10 @@ void wg_stage_free(struct wg_dev *d, struct wg_staged *s);
 void wg_stage_purge(struct wg_dev *d, struct wg_peer *p);
 void wg_pend(struct wg_dev *d, struct wg_peer *p, unsigned what);
 void wg_raise(struct wg_dev *d, struct wg_peer *p, enum wg_event_kind ev);
+/* WG_EV_WANTED, unless it was told less than a second ago. */
+void wg_raise_wanted(struct wg_dev *d, struct wg_peer *p, struct nb_time now);
+/* Bytes between two places for waiting packets. */
+size_t wg_stage_room(const struct wg_dev *d);
 struct nb_wall wg_wall(const struct wg_dev *d, struct nb_time now);
 /* The next handshake time stamp: later than every one before. */
 void wg_tai_next(struct wg_dev *d, uint8_t tai[WG_TAI], struct nb_time now);

@@ -291,6 +291,107 @@ static void lazy_peer(void **state)
 	help_unpair(&a, &b);
 }
 
+/* A peer that sleeps has no timer; packets that find it going to sleep are told again, and kept. */
+static void sleeping_peer(void **state)
+{
+	static const struct wg_ep none = { .kind = WG_EP_NONE };
+	struct help_dev a, b;
+	struct help_packet m;
+
+	(void)state;
+	help_dev_init(&a, 1, "192.0.2.1:1000", 1, 0);
+	help_dev_init(&b, 2, "192.0.2.2:2000", 2, 0);
+	help_know(&a, &b, false);
+	help_know(&b, &a, false);
+	wg_peer_set_keepalive(a.d, a.peer, 25, at(0));
+	wg_peer_set_keepalive(b.d, b.peer, 25, at(0));
+	assert_true(nb_time_is_never(wg_deadline(a.d)));
+	/* Woken, used, and put to sleep while a packet comes: between the two steps, or before both. */
+	for (int i = 0; i < 2; i++) {
+		double t = 10 * i;
+
+		help_inner(&m, &a, &b, 60, 0);
+		wg_send(a.d, &m.k, 1, at(t));
+		assert_int_equal(help_events(&a, WG_EV_WANTED), 1);
+		wg_peer_set_endpoint(a.d, a.peer, &b.at, at(t));
+		wg_peer_set_endpoint(b.d, b.peer, &a.at, at(t));
+		assert_int_equal(help_pump(&a, &b, at(t)), 1);
+		wg_peer_reset(a.d, a.peer);
+		if (i) {
+			help_inner(&m, &a, &b, 60, 0);
+			wg_send(a.d, &m.k, 1, at(t + 0.5));
+		}
+		wg_peer_set_endpoint(a.d, a.peer, &none, at(t + 0.5));
+		assert_int_equal(help_events(&a, WG_EV_WANTED), i);
+		wg_peer_reset(b.d, b.peer);
+		wg_peer_set_endpoint(b.d, b.peer, &none, at(t + 0.5));
+		assert_false(help_output(&a, &m, at(t + 9)));
+		assert_true(nb_time_is_never(wg_deadline(a.d)) && nb_time_is_never(wg_deadline(b.d)));
+	}
+	wg_peer_set_endpoint(a.d, a.peer, &b.at, at(20));
+	assert_int_equal(help_pump(&a, &b, at(20)), 1);
+	/* After a reset the next packet is told at once. */
+	for (int i = 0; i < 2; i++) {
+		wg_peer_reset(a.d, a.peer);
+		wg_peer_set_endpoint(a.d, a.peer, &none, at(21));
+		help_inner(&m, &a, &b, 60, 0);
+		wg_send(a.d, &m.k, 1, at(21));
+		assert_int_equal(help_events(&a, WG_EV_WANTED), 1);
+	}
+	help_unpair(&a, &b);
+}
+
+/* All places are taken by peers that never answer: another one's first packets still find one. */
+static void waiting_is_shared(void **state)
+{
+	struct wg_config cfg = { .random = help_random, .max_staged = 256 };
+	uint64_t seed = 7;
+	uint8_t key[32];
+	struct wg_peer *p[301];
+	struct help_packet m;
+	struct wg_dev *d;
+	struct help_dev from = { .inner = { 10, 0, 0, 1 } }, to = { .inner = { 10, 1, 0, 0 } };
+
+	(void)state;
+	cfg.random_ctx = &seed;
+	help_random(&seed, cfg.private_key, 32);
+	assert_int_equal(wg_new(&d, &cfg, at(0), HELP_WALL), 0);
+	for (unsigned i = 0; i < 301; i++) {
+		struct nb_prefix allowed = { .addr = { .family = 4, .ip = { 10, 1, (uint8_t)(i >> 8), (uint8_t)i } }, .len = 32 };
+
+		help_random(&seed, key, 32);
+		assert_int_equal(wg_peer_add(d, key, &p[i]), 0);
+		assert_int_equal(wg_peer_allow(d, p[i], &allowed), 0);
+	}
+	for (unsigned i = 0; i < 1000; i++) {
+		to.inner[3] = (uint8_t)(i % 5);
+		help_inner(&m, &from, &to, 60, i);
+		wg_send(d, &m.k, 1, at(0));
+	}
+	/* Five have taken everything: 51 each, one more for the last. */
+	for (unsigned i = 0; i < 5; i++)
+		assert_in_range(p[i]->nstaged, 51, 52);
+	for (unsigned i = 5; i < 261; i++) {
+		to.inner[2] = (uint8_t)(i >> 8);
+		to.inner[3] = (uint8_t)i;
+		help_inner(&m, &from, &to, 60, i);
+		wg_send(d, &m.k, 1, at(0));
+		assert_int_equal(p[i]->nstaged, 1);
+	}
+	/* The greedy ones have one or none left; of all others none lost its packet before every place was one packet. */
+	for (unsigned i = 0; i < 5; i++)
+		assert_in_range(p[i]->nstaged, 0, 1);
+	for (unsigned i = 10; i < 261; i++)
+		assert_int_equal(p[i]->nstaged, 1);
+	/* Nobody has more than one: the peer that waits longest loses it. */
+	to.inner[2] = 1;
+	to.inner[3] = 44;
+	help_inner(&m, &from, &to, 60, 0);
+	wg_send(d, &m.k, 1, at(0));
+	assert_int_equal(p[300]->nstaged, 1);
+	wg_free(d);
+}
+
 /* Too many waiting: the oldest go. Other peers' share is not touched while the peer has its own. */
 static void waiting_is_capped(void **state)
 {
@@ -688,7 +789,7 @@ int main(void)
 		cmocka_unit_test(refused_inside),
 		cmocka_unit_test(roaming),
 		cmocka_unit_test(turn_frames),
-		cmocka_unit_test(lazy_peer),
+		cmocka_unit_test(lazy_peer), cmocka_unit_test(sleeping_peer), cmocka_unit_test(waiting_is_shared),
 		cmocka_unit_test(waiting_is_capped),
 		cmocka_unit_test(crossed_handshakes),
 		cmocka_unit_test(old_keys_linger),

@@ -40,6 +40,13 @@ const struct nb_opt cli_service_install_opts[] = {
 	{ 0 },
 };
 
+static const char run_about[] =
+	"runs NetBird as service\n\n"
+	"Environment:\n"
+	"  NB_LAZY_CONN=on|off                          connect peers when they are used, or keep all connected, whatever\n"
+	"                                               management says\n"
+	"  NB_LAZY_CONN_INACTIVITY_THRESHOLD=TIME       without data a connection is kept that long, 1s or more (default 15m)";
+
 static int not_here(void)
 {
 	if (flags.capture)
@@ -258,7 +265,7 @@ const struct cli_command cli_service_commands[] = {
 	{ "reset-params", "", "[flags]", "Remove saved service install parameters", NULL, NULL, false, -1, reset_params, NULL,
 	  NULL },
 	{ "restart", "", "[flags]", "restarts NetBird service", NULL, NULL, false, -1, restart, NULL, NULL },
-	{ "run", "", "[flags]", "runs NetBird as service", NULL, NULL, false, -1, service_run, NULL, NULL },
+	{ "run", "", "[flags]", "runs NetBird as service", run_about, NULL, false, -1, service_run, NULL, NULL },
 	{ "start", "", "[flags]", "starts NetBird service", NULL, NULL, false, -1, start, NULL, NULL },
 	{ "status", "", "[flags]", "shows NetBird service status", NULL, NULL, false, -1, state, NULL, NULL },
 	{ "stop", "", "[flags]", "stops NetBird service", NULL, NULL, false, -1, stop, NULL, NULL },

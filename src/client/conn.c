@@ -66,8 +66,9 @@ void client_conn_close(struct client_conn *c, struct nb_time now)
 	c->open = false;
 	c->now = c->changed = now;
 	c->cause = "the connection was closed";
-	client_conn_end_session(c, now);
+	/* The relay first: ICE's end is not to send anybody there. */
 	client_conn_close_relay(c, now);
+	client_conn_end_session(c, now);
 	client_conn_drop_early(c);
 	c->offer_at = c->hold_until = NB_TIME_NEVER;
 	c->flaps = 0;

@@ -16,9 +16,8 @@
 
 static void peer_free(struct engine_peer *p)
 {
-	if (p->channel)
-		client_relays_close(p->e->relays, p->channel);
-	client_conn_free(p->conn);
+	client_engine_drop_conn(p);
+	free(p->allowed);
 	free(p->fqdn);
 	nb_wipe(&p->stats, sizeof p->stats);
 	free(p);
@@ -71,25 +70,24 @@ static bool same_peer(const struct engine_peer *p, const struct nb_prefix *allow
 	return true;
 }
 
-static struct engine_peer *peer_new(struct client_engine *e, const uint8_t key[NB_KEY_LEN], struct nb_time now)
+static struct engine_peer *peer_new(struct client_engine *e, const uint8_t key[NB_KEY_LEN], const struct nb_prefix *allowed,
+				    size_t n)
 {
-	struct client_conn_config c = { .net = &e->net, .demux = &e->demux, .random = e->cfg.random,
-					.random_ctx = e->cfg.random_ctx };
 	struct engine_peer *p = calloc(1, sizeof *p);
 
 	if (!p)
 		return NULL;
 	p->e = e;
+	nb_list_init(&p->open);
 	memcpy(p->key, key, NB_KEY_LEN);
 	nbc_key_format(p->key_text, key);
-	memcpy(c.self_key, e->self_key, sizeof c.self_key);
-	memcpy(c.peer_key, p->key_text, sizeof c.peer_key);
-	c.user = p;
-	p->conn = client_conn_new(&c, now);
-	if (!p->conn || nb_map_put(&e->peers, nb_bytes(p->key, NB_KEY_LEN), p, NULL)) {
+	p->allowed = malloc(n * sizeof *allowed);
+	if (!p->allowed || nb_map_put(&e->peers, nb_bytes(p->key, NB_KEY_LEN), p, NULL)) {
 		peer_free(p);
 		return NULL;
 	}
+	memcpy(p->allowed, allowed, n * sizeof *allowed);
+	p->nallowed = n;
 	return p;
 }
 
@@ -110,6 +108,7 @@ static bool take_peer(struct client_engine *e, const Management__RemotePeerConfi
 	const char *version = r->agentversion ? r->agentversion : "";
 	uint8_t key[NB_KEY_LEN];
 	struct engine_peer *p;
+	bool awake = false;
 	size_t n;
 
 	if (!r->wgpubkey || nbc_key_parse(key, nb_bytes_str(r->wgpubkey)))
@@ -121,6 +120,7 @@ static bool take_peer(struct client_engine *e, const Management__RemotePeerConfi
 		return false;
 	p = peer_find(e, key);
 	if (p && !same_peer(p, allowed, n, version)) {
+		awake = p->conn != NULL;
 		peer_remove(e, p);
 		p = NULL;
 	}
@@ -129,19 +129,19 @@ static bool take_peer(struct client_engine *e, const Management__RemotePeerConfi
 		set_fqdn(p, r->fqdn);
 		return true;
 	}
-	p = peer_new(e, key, now);
+	p = peer_new(e, key, allowed, n);
 	if (!p) {
 		nb_warn("no room for another peer: %zu are connected already", e->peers.count);
 		return true;
 	}
 	p->in_map = true;
-	memcpy(p->allowed, allowed, n * sizeof *allowed);
-	p->nallowed = n;
 	snprintf(p->version, sizeof p->version, "%s", version);
+	p->can_sleep = client_lazy_supported(p->version);
 	set_fqdn(p, r->fqdn);
 	set_wg_peer(e, p);
-	client_conn_open(p->conn, now);
-	client_engine_drain(e, p, now);
+	/* Those that may not sleep are woken when the whole map was taken. */
+	if (awake)
+		client_engine_wake(e, p, ENGINE_OURS, now);
 	return true;
 }
 
@@ -234,6 +234,7 @@ static void on_conn_event(struct client_engine *e, struct engine_peer *p, struct
 		p->channel = 0;
 		break;
 	case CLIENT_CONN_CHANGED:
+		client_engine_lazy_look(e, p, now);
 		e->cfg.ops->changed(e->cfg.arg);
 		break;
 	}
@@ -292,7 +293,7 @@ int client_engine_login(struct client_engine *e, const Management__LoginResponse
 	snprintf(e->address, sizeof e->address, "%s", c->address);
 	free(e->fqdn);
 	e->fqdn = strdup(c->fqdn ? c->fqdn : "");
-	e->lazy = c->lazyconnectionenabled;
+	client_engine_lazy_flag(e, c->lazyconnectionenabled, now);
 	err = e->cfg.ops->iface(e->cfg.arg, &e->v4, e->v6.addr.family ? &e->v6 : NULL, mtu);
 	if (!err && r->netbirdconfig)
 		client_engine_relays_update(e, r->netbirdconfig, now);
@@ -341,9 +342,10 @@ void client_engine_sync(struct client_engine *e, const Management__SyncResponse 
 		return;
 	}
 	if (map->peerconfig)
-		e->lazy = map->peerconfig->lazyconnectionenabled;
+		client_engine_lazy_flag(e, map->peerconfig->lazyconnectionenabled, now);
 	client_filter_take(e, map);
 	take_peers(e, map, now);
+	client_engine_lazy_take(e, map, now);
 	e->offline = map->n_offlinepeers;
 	e->serial = map->serial;
 	e->has_map = true;
@@ -363,28 +365,38 @@ void client_engine_signal(struct client_engine *e, const uint8_t key[NB_KEY_LEN]
 
 	if (!p)
 		return;
+	if (m->type == CLIENT_SIGNAL_GO_IDLE) {
+		client_engine_told_to_sleep(e, p, now);
+		return;
+	}
+	client_engine_wake(e, p, ENGINE_CALLED, now);
+	if (!p->conn)
+		return;
 	client_conn_signal(p->conn, m, now);
 	client_engine_drain(e, p, now);
 }
 
 void client_engine_signal_ready(struct client_engine *e, struct nb_time now)
 {
-	struct nb_map_iter it = { 0 };
-
-	while (nb_map_next(&e->peers, &it)) {
-		struct engine_peer *p = it.value;
+	e->signal_up = true;
+	e->lazy_at = now;
+	nb_list_each_safe(it, &e->open) {
+		struct engine_peer *p = nb_container(it, struct engine_peer, open);
 
 		client_conn_signal_ready(p->conn, now);
 		client_engine_drain(e, p, now);
 	}
 }
 
+void client_engine_signal_lost(struct client_engine *e)
+{
+	e->signal_up = false;
+}
+
 static void network_changed(struct client_engine *e, bool hard, struct nb_time now)
 {
-	struct nb_map_iter it = { 0 };
-
-	while (nb_map_next(&e->peers, &it)) {
-		struct engine_peer *p = it.value;
+	nb_list_each_safe(it, &e->open) {
+		struct engine_peer *p = nb_container(it, struct engine_peer, open);
 
 		client_conn_network_changed(p->conn, hard, now);
 		client_engine_drain(e, p, now);
@@ -488,6 +500,15 @@ void client_engine_wg_event(struct client_engine *e, enum wg_event_kind kind, co
 
 	if (!p)
 		return;
+	/* A packet waits, or the peer was heard although it sleeps: it missed that we do, or we what it wanted. */
+	if (kind == WG_EV_WANTED || (!p->conn && (kind == WG_EV_ACTIVE || kind == WG_EV_ROAMED)))
+		client_engine_wake(e, p, kind == WG_EV_WANTED ? ENGINE_OURS : ENGINE_HEARD, now);
+	if (!p->conn)
+		return;
+	if (kind == WG_EV_WANTED)
+		client_lazy_wanted(&p->lazy, now);
+	else if (kind == WG_EV_ACTIVE)
+		client_lazy_used(&p->lazy, now);
 	if (kind == WG_EV_HANDSHAKE)
 		client_conn_handshake(p->conn, now);
 	else if (kind == WG_EV_ACTIVE)
@@ -515,23 +536,23 @@ struct nb_time client_engine_deadline(const struct client_engine *e)
 {
 	struct nb_time t = nb_time_min(client_servers_deadline(e), client_nat_deadline(e));
 
-	return nb_time_min(nb_time_min(e->next, t), client_relays_deadline(e->relays));
+	return nb_time_min(nb_time_min(e->next, t), nb_time_min(e->lazy_at, client_relays_deadline(e->relays)));
 }
 
 void client_engine_timer(struct client_engine *e, struct nb_time now)
 {
-	struct nb_map_iter it = { 0 };
 	struct nb_time next = NB_TIME_NEVER;
 
 	client_servers_timer(e, now);
 	client_nat_timer(e, now);
 	e->relay_now = now;
 	client_relays_timer(e->relays, now);
+	client_engine_lazy_timer(e, now);
 	if (!nb_time_due(e->next, now))
 		return;
 	e->next = NB_TIME_NEVER;
-	while (nb_map_next(&e->peers, &it)) {
-		struct engine_peer *p = it.value;
+	nb_list_each_safe(it, &e->open) {
+		struct engine_peer *p = nb_container(it, struct engine_peer, open);
 
 		if (nb_time_due(client_conn_deadline(p->conn), now))
 			client_engine_drain(e, p, now);
@@ -554,6 +575,9 @@ struct client_engine *client_engine_new(const struct client_engine_config *cfg, 
 	nbc_key_format(e->self_key, cfg->public_key);
 	cfg->random(cfg->random_ctx, seed, sizeof seed);
 	nb_map_init(&e->peers, seed, CLIENT_PEERS_MAX);
+	nb_list_init(&e->open);
+	if (!e->cfg.idle_ns)
+		e->cfg.idle_ns = CLIENT_LAZY_IDLE_NS;
 	cfg->random(cfg->random_ctx, seed, sizeof seed);
 	ice_demux_init(&e->demux, seed, CLIENT_PEERS_MAX * 2);
 	cfg->random(cfg->random_ctx, e->filter_seed, sizeof e->filter_seed);
@@ -562,7 +586,7 @@ struct client_engine *client_engine_new(const struct client_engine_config *cfg, 
 	e->net.force_relay = cfg->force_relay;
 	e->net.relay_only = cfg->relay_only;
 	e->net.nrelayed = CLIENT_TURN_MAX;
-	e->next = e->nat.start_at = NB_TIME_NEVER;
+	e->next = e->lazy_at = e->nat.start_at = NB_TIME_NEVER;
 	if (client_engine_relays_new(e)) {
 		client_engine_free(e);
 		return NULL;

@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "client/config.h"
 #include "client/conn.h"
+#include "client/lazy.h"
 #include "filter/filter.h"
 #include "proto/daemon.pb-c.h"
 #include "proto/management.pb-c.h"
@@ -74,6 +75,8 @@ struct client_engine_config {
 	uint8_t public_key[NB_KEY_LEN];
 	uint16_t port;				/* the shared UDP port */
 	bool force_relay, relay_only;
+	enum client_lazy_force lazy;	/* over management's word */
+	int64_t idle_ns;		/* without data a connection is kept that long; 0: CLIENT_LAZY_IDLE_NS */
 	const char *home_relays;		/* NB_HOME_RELAY_SERVERS: instead of management's list; NULL or ""; borrowed */
 	nb_random_fn random;
 	void *random_ctx;
@@ -98,6 +101,8 @@ void client_engine_signal(struct client_engine *e, const uint8_t key[NB_KEY_LEN]
 			  struct nb_time now);
 /* The signal stream is up (again). */
 void client_engine_signal_ready(struct client_engine *e, struct nb_time now);
+/* It is down: no connection is closed for being idle, for it could not be opened again. */
+void client_engine_signal_lost(struct client_engine *e);
 /* Usable interface addresses. hard: addresses changed or a default route moved. */
 void client_engine_hosts(struct client_engine *e, const struct nb_addr *hosts, size_t n, bool hard, struct nb_time now);
 /* Interfaces with usable addresses that the configuration leaves out ("eth0, wlan0"), for people. */

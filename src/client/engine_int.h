@@ -1,10 +1,13 @@
 /* engine_int.h - inside the engine: engine.c takes the network map apart and drives connections,
- * engine_filter.c its access rules, engine_relay.c ties relay channels to connections,
- * engine_servers.c keeps STUN and TURN servers, engine_nat.c measures our NAT with them, engine_status.c describes it all to the daemon. */
+ * engine_lazy.c opens and closes them, engine_filter.c has the access rules, engine_relay.c ties relay channels to
+ * connections, engine_servers.c keeps STUN and TURN servers, engine_nat.c measures our NAT with them, engine_status.c
+ * describes it all to the daemon. */
 #ifndef NB_CLIENT_ENGINE_INT_H
 #define NB_CLIENT_ENGINE_INT_H
 
+#include "base/list.h"
 #include "client/engine.h"
+#include "client/lazy.h"
 #include "client/relay_client.h"
 #include "ice/turn_client.h"
 
@@ -19,9 +22,14 @@ struct engine_peer {
 	char key_text[NB_KEY_TEXT_LEN];
 	char *fqdn;
 	char version[48];
-	struct nb_prefix allowed[ALLOWED_MAX];
+	struct nb_prefix *allowed;
 	size_t nallowed;
-	struct client_conn *conn;
+	struct client_conn *conn;	/* NULL while the peer sleeps: it costs nothing but this struct then */
+	struct nb_list open;		/* of those that have a connection */
+	struct client_lazy lazy;
+	bool can_sleep;			/* its version can */
+	bool needed;			/* forwarded connections end at it: it may not */
+	struct nb_time closed;		/* when it fell asleep; 0: it was never awake */
 	uint32_t channel;		/* on a relay; 0: none */
 	bool in_map;			/* mark of the sweep after a map */
 	/* An endpoint that waits for its TURN channel. */
@@ -76,6 +84,9 @@ struct client_engine {
 	struct client_network net;
 	struct ice_demux demux;
 	struct nb_map peers;		/* raw key -> engine_peer */
+	struct nb_list open;		/* engine_peer.open */
+	struct nb_time lazy_at;		/* no connection may be closed earlier */
+	bool signal_up;
 	struct nb_time next;		/* no connection is due earlier */
 	struct engine_server servers[SERVERS_MAX];
 	size_t nservers;
@@ -89,7 +100,7 @@ struct client_engine {
 	char address[64];		/* peerConfig.address as sent: compared as text */
 	char *fqdn;
 	bool has_map;
-	bool lazy;
+	bool lazy;			/* in force: management's word, unless the environment has one */
 	uint64_t serial;
 	uint64_t skipped;		/* malformed parts of maps */
 	size_t offline;
@@ -97,6 +108,21 @@ struct client_engine {
 
 /* Do what a connection wants done; afterwards its deadline is taken into e->next. */
 void client_engine_drain(struct client_engine *e, struct engine_peer *p, struct nb_time now);
+
+/* engine_lazy.c */
+/* Who wants a connection: a packet of ours (or it may not sleep), a signal message of the peer, or a WireGuard message. */
+enum engine_caller { ENGINE_OURS, ENGINE_CALLED, ENGINE_HEARD };
+/* Have a connection to the peer. Without memory there is none, and the next packet asks again. */
+void client_engine_wake(struct client_engine *e, struct engine_peer *p, enum engine_caller who, struct nb_time now);
+/* Forget the connection and what it holds, silently. */
+void client_engine_drop_conn(struct engine_peer *p);
+void client_engine_told_to_sleep(struct client_engine *e, struct engine_peer *p, struct nb_time now);
+/* A map was taken: who may sleep now, and who may not any more. */
+void client_engine_lazy_take(struct client_engine *e, const Management__NetworkMap *map, struct nb_time now);
+void client_engine_lazy_flag(struct client_engine *e, bool management, struct nb_time now);
+/* A connection got or lost its path. */
+void client_engine_lazy_look(struct client_engine *e, const struct engine_peer *p, struct nb_time now);
+void client_engine_lazy_timer(struct client_engine *e, struct nb_time now);
 
 /* engine_filter.c: put the map's access rules in force, if they changed. */
 void client_filter_take(struct client_engine *e, const Management__NetworkMap *map);

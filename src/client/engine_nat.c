@@ -29,10 +29,8 @@ static size_t choose_servers(const struct client_engine *e, struct nb_endpoint o
 
 static void tell(struct client_engine *e, struct nb_time now)
 {
-	struct nb_map_iter it = { 0 };
-
-	while (nb_map_next(&e->peers, &it)) {
-		struct engine_peer *p = it.value;
+	nb_list_each_safe(it, &e->open) {
+		struct engine_peer *p = nb_container(it, struct engine_peer, open);
 
 		client_conn_nat_known(p->conn, now);
 		client_engine_drain(e, p, now);

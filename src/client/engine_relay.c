@@ -40,7 +40,6 @@ static void on_channel(void *arg, unsigned id, uint32_t channel, const uint8_t *
 static void on_home(void *arg)
 {
 	struct client_engine *e = arg;
-	struct nb_map_iter it = { 0 };
 	const char *url = client_relays_home(e->relays, &e->net.relay_ip);
 
 	snprintf(e->net.relay_url, sizeof e->net.relay_url, "%s", url ? url : "");
@@ -49,8 +48,10 @@ static void on_home(void *arg)
 	else
 		nb_info("relay: %s", client_relays_error(e->relays));
 	e->cfg.ops->changed(e->cfg.arg);
-	while (url && nb_map_next(&e->peers, &it)) {
-		struct engine_peer *p = it.value;
+	if (!url)
+		return;
+	nb_list_each_safe(it, &e->open) {
+		struct engine_peer *p = nb_container(it, struct engine_peer, open);
 
 		client_conn_relay_ready(p->conn, e->relay_now);
 		client_engine_drain(e, p, e->relay_now);

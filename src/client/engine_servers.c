@@ -284,10 +284,8 @@ void client_servers_resolved(struct client_engine *e, unsigned id, const struct 
 
 static void tell_connections(struct client_engine *e, struct nb_time now)
 {
-	struct nb_map_iter it = { 0 };
-
-	while (nb_map_next(&e->peers, &it)) {
-		struct engine_peer *p = it.value;
+	nb_list_each_safe(it, &e->open) {
+		struct engine_peer *p = nb_container(it, struct engine_peer, open);
 
 		client_conn_network_changed(p->conn, false, now);
 		client_engine_drain(e, p, now);
@@ -305,10 +303,9 @@ static void point_at_channel(struct client_engine *e, struct engine_server *s, s
 static void channel_bound(struct client_engine *e, struct engine_server *s, const struct turn_event *ev)
 {
 	struct wg_ep ep = { .kind = WG_EP_TURN, .id = ev->channel, .remote = s->addr[0] };
-	struct nb_map_iter it = { 0 };
 
-	while (nb_map_next(&e->peers, &it)) {
-		struct engine_peer *p = it.value;
+	nb_list_each(it, &e->open) {
+		struct engine_peer *p = nb_container(it, struct engine_peer, open);
 
 		if (p->waits_channel && p->waits_via == s->via && nb_endpoint_eq(&p->waits_remote, &ev->peer))
 			point_at_channel(e, s, p, ev->channel);

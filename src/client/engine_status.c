@@ -112,6 +112,37 @@ static void fill_counts(Nestbox__PeerWhy *w, const struct wg_peer_stats *s)
 	w->handshakes = s->handshakes;
 }
 
+/* What Go calls no time. */
+static Google__Protobuf__Timestamp *no_time(struct nb_arena *a)
+{
+	Google__Protobuf__Timestamp *t = timestamp(a, 0);
+
+	if (t)
+		t->seconds = -62135596800;
+	return t;
+}
+
+static Nestbox__PeerWhy *why_asleep(const struct engine_peer *p, struct nb_arena *a)
+{
+	Nestbox__PeerWhy *w = nb_arena_alloc(a, sizeof *w);
+
+	if (!w)
+		return NULL;
+	nestbox__peer_why__init(w);
+	w->sentence = dup_text(a, p->closed.ns ? "idle: nobody has sent anything for a while; the next packet connects it" :
+			       "idle: nobody has needed it yet; the first packet connects it");
+	return w;
+}
+
+static void fill_asleep(const struct engine_peer *p, Daemon__PeerState *s, struct nb_arena *a, struct nb_time now,
+			struct nb_wall wall)
+{
+	s->nestbox = why_asleep(p, a);
+	s->connstatus = dup_text(a, "Idle");
+	s->connstatusupdate = p->closed.ns ? timestamp(a, wall.ns - nb_time_diff(now, p->closed)) : no_time(a);
+	s->lastwireguardhandshake = no_time(a);
+}
+
 static Daemon__PeerState *peer_state(const struct engine_peer *p, struct nb_arena *a, struct nb_time now,
 				     struct nb_wall wall)
 {
@@ -121,10 +152,14 @@ static Daemon__PeerState *peer_state(const struct engine_peer *p, struct nb_aren
 	if (!s)
 		return NULL;
 	daemon__peer_state__init(s);
-	client_conn_status(p->conn, &c);
 	fill_addresses(p, s, a);
 	s->pubkey = dup_text(a, p->key_text);
 	s->fqdn = dup_text(a, p->fqdn);
+	if (!p->conn) {
+		fill_asleep(p, s, a, now, wall);
+		return s;
+	}
+	client_conn_status(p->conn, &c);
 	s->nestbox = peer_why(p->conn, a);
 	if (s->nestbox)
 		fill_counts(s->nestbox, &p->stats);

@@ -161,6 +161,8 @@ static void signal_state(void *arg, bool connected, const char *error)
 		client_engine_signal_ready(a->engine, now);
 		client_mgmt_network_changed(a->mgmt, false, now);
 		client_mgmt_sync(a->mgmt, now);
+	} else if (a->engine) {
+		client_engine_signal_lost(a->engine);
 	}
 	run_agent_later(a);
 }

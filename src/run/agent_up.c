@@ -60,6 +60,15 @@ static void start_portmap(struct run_agent *a, const struct client_engine_config
 		nb_warn("no memory for port mapping");
 }
 
+/* Stock's two variables; a word it cannot read leaves the default there, too. */
+static void read_lazy(struct client_engine_config *cfg)
+{
+	if (client_lazy_force_parse(&cfg->lazy, getenv("NB_LAZY_CONN")))
+		nb_warn("NB_LAZY_CONN is neither on nor off: management decides");
+	if (client_lazy_idle_parse(&cfg->idle_ns, getenv("NB_LAZY_CONN_INACTIVITY_THRESHOLD")))
+		nb_warn("NB_LAZY_CONN_INACTIVITY_THRESHOLD is no time such as 30m or 1h: 15m are used");
+}
+
 /* The first Login of an `up`: build everything that needs its answer. */
 void run_agent_start_up(struct run_agent *a, const Management__LoginResponse *r)
 {
@@ -74,6 +83,7 @@ void run_agent_start_up(struct run_agent *a, const Management__LoginResponse *r)
 		run_agent_give_up(a, CLIENT_ENGINE_FAILED, why);
 		return;
 	}
+	read_lazy(&cfg);
 	nbc_x25519_base(cfg.public_key, a->private_key);
 	cfg.port = run_tunnel_port(a->tunnel);
 	a->engine = client_engine_new(&cfg, os_now());

@@ -57,7 +57,7 @@ def print_table():
 
 
 def first_ping(a, b):
-    """Seconds from `up` of b to the first answer from a, then the path, which may improve for a while."""
+    """Seconds from `up` of b to the first answer from a; the ping is also what makes them connect."""
     a.up()
     began = time.monotonic()
     b.up()
@@ -198,8 +198,7 @@ def look_at_paths(sites):
 def test_why_in_words(net):
     """What `status --why` says of a pair that has to be relayed."""
     a, b = net.sites["symmetric1"], net.sites["symmetric2"]
-    a.up()
-    b.up()
+    first_ping(a, b)
     try:
         settle(a, b, "Relayed")
         wait_for(lambda: "both NATs have" in a.cli("status", "--why", "-N", "symmetric2").stdout)

@@ -14,13 +14,14 @@ from lab import NESTBOX, SERVER_IP, URL, Agent, Lab, wait_for
 
 # Which program plays which part: n nestbox, s stock; `one`: the combined server.
 SERVERS = {
-    "one": {"one": "n", "paths": ["direct", "relay"]},
+    "one": {"one": "n", "paths": ["direct", "relay", "lazy"]},
     "ours": {"mgmt": "n", "signal": "n", "relay": "n", "paths": ["direct", "turn", "tcp", "relay"]},
-    "stock": {"one": "s", "paths": ["direct", "relay"]},
+    "stock": {"one": "s", "paths": ["direct", "relay", "lazy"]},
     "stockmgmt": {"mgmt": "s", "signal": "n", "relay": "n", "paths": ["direct", "turn", "relay"]},
     "ourmgmt": {"mgmt": "n", "signal": "s", "relay": "s", "paths": ["direct", "relay"]},
 }
 # tcp: UDP is blocked altogether, TURN over TCP is what is left; nestbox clients do not have that.
+# lazy: a direct path between clients that sleep, see look_lazy(); a row takes five minutes, for stock looks once a minute.
 CLIENTS = ["stock-stock", "stock-ours", "ours-ours"]
 SECRET = "bWl4LXNlY3JldC1taXgtc2VjcmV0LW1peC1zZWNyZXQ="
 STORE_KEY = "bmVzdGJveC1taXgtc3RvcmUta2V5LTMyLWJ5dGVzISE="
@@ -53,7 +54,7 @@ class Client(Agent):
                 *self.program, "service", "run", "--daemon-addr", self.sock, "--log-file", "console", "--log-level",
                 self.lab.level]
         self.daemon = self.lab.spawn(self.which, *args, log=f"{self.which}.log", env={"NB_STATE_DIR": str(self.dir),
-                                                                                       "HOME": str(self.dir)})
+                                                                                       "HOME": str(self.dir), **self.env})
         wait_for(lambda: (self.dir / "sock").exists())
         return self
 
@@ -197,6 +198,7 @@ def both(mix, key):
 
 class Row:
     COLUMNS = ["join", "ping", "types", "loss%", "mgmt", "signal", "relay", "client", "delete"]
+    LAZY = ["join", "asleep", "wake", "wakeback", "sleeps", "tells", "never"]
 
     def __init__(self, name):
         self.name, self.cells, self.why = name, {}, []
@@ -300,13 +302,80 @@ def look(mix, row, kinds):
     row.check("delete", lambda: delete(mix))
 
 
+def first_ping(a, target):
+    """Seconds to the answer of the one packet that wakes both."""
+    r = a.lab.exec(a.which, "ping", "-c", "1", "-W", "8", target, check=False)
+    assert r.returncode == 0, "the first packet was lost"
+    return float(re.search(r"time=([\d.]+) ms", r.stdout)[1]) / 1000
+
+
+def asleep(mix):
+    return all(p["status"] == "Idle" for c in mix.agents for p in c.status()["peers"]["details"] or [{"status": "none"}])
+
+
+def again(mix, alpha, bravo):
+    """Both daemons anew, with these variables; they connect by themselves."""
+    for c, env in zip(mix.agents, (alpha, bravo)):
+        if c.daemon:
+            c.stop()
+        c.env = env
+        c.start()
+    for c in mix.agents:
+        wait_for(lambda: c.status()["daemonStatus"] == "Connected", limit=30, step=0.2)
+    wait_for(lambda: both(mix, "signal"), limit=20, step=0.2)
+
+
+def threshold(c):
+    # The shortest that each takes; stock looks once a minute.
+    return {"NB_LAZY_CONN": "on", "NB_LAZY_CONN_INACTIVITY_THRESHOLD": "1m" if c.kind == "stock" else "3s"}
+
+
+def falls_asleep(mix, who):
+    """`who` has the short threshold: it sleeps, and tells the other one."""
+    other = next(c for c in mix.agents if c is not who)
+    first_ping(other, who.address)
+    took = wait_for(lambda: asleep(mix), limit=150 if who.kind == "stock" else 15, step=0.2)
+    first_ping(other, who.address)
+    return took
+
+
+def never_sleeps(mix):
+    """alpha keeps its connections: bravo, which would sleep, is called back and leaves it so."""
+    a, b = mix.agents
+    again(mix, {"NB_LAZY_CONN": "off"}, threshold(b))
+    wait_for(lambda: a.link() and b.link(), limit=20, step=0.2)
+    time.sleep(70 if b.kind == "stock" else 20)
+    wait_for(lambda: a.ping(b.address, "1"), limit=15)
+    return f"{loss(b, a.address):.0f}% lost"
+
+
+def look_lazy(mix, row, kinds):
+    a, b = (mix.client(n, k) for n, k in zip(IPS, kinds))
+    key = mix.key()["key"]
+    a.env, b.env = {"NB_LAZY_CONN": "on"}, threshold(b)
+    a.start()
+    b.start()
+    join(mix, a, key)
+    if not row.check("join", lambda: join(mix, b, key)):
+        return
+    a.address, b.address = a.ip(), b.ip()
+    row.check("asleep", lambda: wait_for(lambda: asleep(mix), limit=10))
+    time.sleep(2)
+    row.check("wake", lambda: first_ping(a, b.address))
+    row.check("sleeps", lambda: falls_asleep(mix, b))
+    again(mix, threshold(a), {"NB_LAZY_CONN": "on"})
+    row.check("wakeback", lambda: first_ping(b, a.address))
+    row.check("tells", lambda: falls_asleep(mix, a))
+    row.check("never", lambda: never_sleeps(mix))
+
+
 def run_row(args, name):
     servers, path, pair = name.split("/")
     row = Row(name)
     mix = Mix(args.stock, servers, path, args.log_level)
     try:
         mix.start_servers()
-        look(mix, row, pair.split("-"))
+        (look_lazy if path == "lazy" else look)(mix, row, pair.split("-"))
     except Exception as e:
         row.why.append(f"{e if isinstance(e, AssertionError) else traceback.format_exc()}"[-1500:])
     finally:
@@ -344,15 +413,20 @@ def main():
     if args.list:
         print("\n".join(todo))
         return 0
-    print(f"{'row':32}" + "".join(f"{c:>12}" for c in Row.COLUMNS), flush=True)
-    failed = 0
+    failed, shown = 0, None
     for name in todo:
         row = run_row(args, name)
+        columns = Row.LAZY if "/lazy/" in name else Row.COLUMNS
+        if columns is not shown:
+            print(f"{'row':32}" + "".join(f"{c:>12}" for c in columns), flush=True)
+            shown = columns
         failed += bool(row.why)
-        print(f"{name:32}" + "".join(f"{row.cells.get(c, '-'):>12}" for c in Row.COLUMNS), flush=True)
+        print(f"{name:32}" + "".join(f"{row.cells.get(c, '-'):>12}" for c in columns), flush=True)
         for w in row.why:
             print("    " + w.replace("\n", "\n    "), flush=True)
     print("join, ping: seconds; mgmt, signal, relay, client: seconds until all is well after its restart; delete: until the link is gone")
+    print("lazy rows: asleep: until both are; wake, wakeback: seconds to the first answer; sleeps, tells: until bravo's, alpha's "
+          "threshold put both to sleep; never: with an alpha that does not sleep")
     print(f"{len(todo) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -45,7 +45,15 @@ static const char run_about[] =
 	"Environment:\n"
 	"  NB_LAZY_CONN=on|off                          connect peers when they are used, or keep all connected, whatever\n"
 	"                                               management says\n"
-	"  NB_LAZY_CONN_INACTIVITY_THRESHOLD=TIME       without data a connection is kept that long, 1s or more (default 15m)";
+	"  NB_LAZY_CONN_INACTIVITY_THRESHOLD=TIME       without data a connection is kept that long, 1s or more (default 15m)\n"
+	"  NB_TUNNEL_OFFLOADS=LIST                      what to use of the system: all (the default), none, or some of checksum,\n"
+	"                                               tso, uso, segment, gro with commas, where one of them is broken\n"
+	"  NB_TUNNEL_THREADS=N                          threads that move packets, 1 to 4\n"
+	"  NB_CONNTRACK_TCP_MAX, _UDP_MAX, _ICMP_MAX    connections remembered (65536, 16384, 2048)\n"
+	"  NB_CONNTRACK_TCP_FIN_WAIT_TIMEOUT, NB_CONNTRACK_TCP_CLOSE_WAIT_TIMEOUT, NB_CONNTRACK_TCP_LAST_ACK_TIMEOUT\n"
+	"                                               how long closing connections are (60s, 60s, 30s)\n"
+	"  NB_DISABLE_CONNTRACK=true                    access rules decide about every packet, answers to connections from\n"
+	"                                               here included";
 
 static int not_here(void)
 {

@@ -22,7 +22,8 @@
 enum {
 	TCP_HANDSHAKE_S = 60,
 	TCP_OPEN_S = 3 * 3600,
-	TCP_FIN_S = 60,
+	TCP_FIN_S = 60,		/* FIN_WAIT; CLOSE_WAIT */
+	TCP_LAST_ACK_S = 30,
 	TCP_WAIT_S = 240,
 	TCP_RESET_S = 10,
 	UDP_S = 30,
@@ -40,6 +41,7 @@ enum {
 	F_FIN_IN = 4,
 	F_FIN_OUT = 8,
 	F_ANSWERED = 16,	/* the side that did not begin was heard */
+	F_CLOSE_WAIT = 32,	/* and ended first */
 };
 
 struct key {
@@ -89,6 +91,8 @@ struct filter {
 	uint32_t fat;				/* where an owner above the average was found last */
 	uint32_t max[CLASSES], count[CLASSES], active[CLASSES];
 	struct fragment fragments[FRAG_SETS][FRAG_WAYS];
+	uint32_t fin_wait_s, close_wait_s, last_ack_s;
+	bool stateless;
 	struct filter_counters c;
 };
 
@@ -316,14 +320,29 @@ static bool over(const struct flow *w)
 	return w->state >= S_WAIT;
 }
 
-static uint32_t lifetime(const struct flow *w)
+static uint32_t tcp_lifetime(const struct filter *f, const struct flow *w)
 {
-	static const uint32_t tcp[] = { TCP_HANDSHAKE_S, TCP_OPEN_S, TCP_FIN_S, TCP_WAIT_S, TCP_RESET_S };
+	switch (w->state) {
+	case S_HANDSHAKE:
+		return TCP_HANDSHAKE_S;
+	case S_OPEN:
+		return TCP_OPEN_S;
+	case S_FIN:
+		return w->flags & F_CLOSE_WAIT ? f->close_wait_s : f->fin_wait_s;
+	case S_WAIT:
+		return w->flags & F_CLOSE_WAIT ? f->last_ack_s : TCP_WAIT_S;
+	default:
+		return TCP_RESET_S;
+	}
+}
+
+static uint32_t lifetime(const struct filter *f, const struct flow *w)
+{
 
 	switch (w->class) {
 	case CLASS_TCP:
 		/* A connection that was cut must be remembered as long as either end may still try. */
-		return w->flags & F_CUT && !over(w) ? TCP_OPEN_S : tcp[w->state];
+		return w->flags & F_CUT && !over(w) ? TCP_OPEN_S : tcp_lifetime(f, w);
 	case CLASS_ICMP:
 		return ICMP_S;
 	default:
@@ -336,7 +355,7 @@ static void flow_touch(struct filter *f, uint32_t i, uint32_t now_s)
 {
 	struct flow *w = &f->flows[i];
 
-	w->expires = now_s + lifetime(w);
+	w->expires = now_s + lifetime(f, w);
 	if (w->used == now_s || over(w))
 		return;
 	w->used = now_s;
@@ -396,7 +415,7 @@ static void flow_new(struct filter *f, const struct key *k, uint64_t owner_id, b
 	f->c.flows++;
 	flow_begin(f, w, in, state, rule);
 	w->used = now_s;
-	w->expires = now_s + lifetime(w);
+	w->expires = now_s + lifetime(f, w);
 }
 
 /* --- TCP --- */
@@ -427,6 +446,8 @@ static void tcp_step(struct filter *f, uint32_t i, uint8_t flags, bool in)
 	else if (w->state == S_HANDSHAKE && by_beginner && (flags & TCP_ACK) && (w->flags & F_ANSWERED))
 		w->state = S_OPEN;
 	if ((flags & TCP_FIN) && w->state < S_WAIT) {
+		if (w->state != S_FIN && !by_beginner)
+			w->flags |= F_CLOSE_WAIT;
 		w->flags |= in ? F_FIN_IN : F_FIN_OUT;
 		w->state = (w->flags & F_FIN_IN) && (w->flags & F_FIN_OUT) ? S_WAIT : S_FIN;
 	}
@@ -668,6 +689,14 @@ static bool in_whole(struct filter *f, const struct filter_pkt *p, uint64_t owne
 	struct key k;
 	bool keyed = key_make(&k, p, true);
 
+	if (f->stateless) {
+		/* Errors are about what we sent, or nobody cares. */
+		if (is_error(p)) {
+			f->c.passed_related++;
+			return true;
+		}
+		return judge_packet(f, &k, &rule);
+	}
 	if (keyed) {
 		i = flow_find(f, &k, now_s);
 		return i != NONE ? in_known(f, i, p, now_s) : in_new(f, p, &k, owner, now_s);
@@ -715,7 +744,7 @@ void filter_out(struct filter *f, struct nb_bytes pkt, struct nb_time now)
 	struct flow *w;
 	struct key k;
 
-	if (filter_parse(&p, pkt, false) || p.later || !key_make(&k, &p, false))
+	if (f->stateless || filter_parse(&p, pkt, false) || p.later || !key_make(&k, &p, false))
 		return;
 	i = flow_find(f, &k, now_s);
 	if (i == NONE) {
@@ -769,6 +798,10 @@ int filter_new(struct filter **out, const struct filter_config *cfg)
 	f->max[CLASS_TCP] = cfg->max_tcp ? cfg->max_tcp : 65536;
 	f->max[CLASS_UDP] = cfg->max_udp ? cfg->max_udp : 16384;
 	f->max[CLASS_ICMP] = cfg->max_icmp ? cfg->max_icmp : 2048;
+	f->fin_wait_s = cfg->fin_wait_s ? cfg->fin_wait_s : TCP_FIN_S;
+	f->close_wait_s = cfg->close_wait_s ? cfg->close_wait_s : TCP_FIN_S;
+	f->last_ack_s = cfg->last_ack_s ? cfg->last_ack_s : TCP_LAST_ACK_S;
+	f->stateless = cfg->stateless;
 	f->nflows = f->max[CLASS_TCP] + f->max[CLASS_UDP] + f->max[CLASS_ICMP];
 	f->nowners = (cfg->max_owners ? cfg->max_owners : 16384) + 1;
 	f->nbuckets = power_above(f->nflows);

@@ -71,6 +71,10 @@ struct filter_config {
 	uint32_t max_tcp, max_udp, max_icmp;	/* flows; 0: 65536, 16384, 2048 (other protocols count as UDP) */
 	uint32_t max_owners;			/* peers that can have flows of their own account; 0: 16384 */
 	unsigned user;				/* its number among filters that share tables */
+	/* Seconds that a closing connection is remembered: its beginner has ended its side, the other one has, both have
+	 * and the other one first; 0: 60, 60, 30. */
+	uint32_t fin_wait_s, close_wait_s, last_ack_s;
+	bool stateless;				/* remember nothing: rules decide about every packet, answers included */
 	nb_random_fn random;			/* required: keys the hash */
 	void *random_ctx;
 };

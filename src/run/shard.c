@@ -10,6 +10,7 @@
 #include "os/socket.h"
 #include "os/steer.h"
 #include "os/tun.h"
+#include "run/conntrack.h"
 #include "run/link.h"
 #include "run/path.h"
 #include "run/ring.h"
@@ -858,6 +859,7 @@ static int filter_begin(struct run_shard *t)
 {
 	struct filter_config fc = { .random = nbc_random, .user = t->path.shard };
 
+	run_conntrack_env(&fc, getenv);
 	return filter_new(&t->path.filter, &fc);
 }
 

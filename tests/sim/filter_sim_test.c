@@ -13,7 +13,7 @@
 
 struct model_flow {
 	struct help_pkt p;	/* as if it were an inbound packet: src is the other side */
-	bool theirs, cut, answered, fin_in, fin_out;
+	bool theirs, cut, answered, fin_in, fin_out, other_first;
 	enum { SHAKE, OPEN, HALF, OVER, RESET } state;
 	unsigned table;
 	int64_t until;
@@ -107,7 +107,7 @@ static int64_t lasts(const struct model_flow *m)
 		return 600;
 	switch (m->state) {
 	case OVER:
-		return 240;
+		return m->other_first ? 30 : 240;
 	case RESET:
 		return 10;
 	case SHAKE:
@@ -143,6 +143,7 @@ static void tcp_heard(struct model_flow *m, uint8_t flags, bool in)
 	else if (m->state == SHAKE && beginner && flags & HELP_ACK && m->answered)
 		m->state = OPEN;
 	if (flags & HELP_FIN && m->state != OVER && m->state != RESET) {
+		m->other_first |= m->state != HALF && !beginner;
 		*(in ? &m->fin_in : &m->fin_out) = true;
 		m->state = m->fin_in && m->fin_out ? OVER : HALF;
 	}

@@ -10,16 +10,24 @@ static struct filter *filter;
 static struct nb_time now;
 static uint64_t seed;
 
-static void fresh(uint32_t tcp, uint32_t udp, uint32_t icmp, const char *rules)
+static void fresh_with(const struct filter_config *settings, const char *rules)
 {
-	struct filter_config cfg = { .max_tcp = tcp, .max_udp = udp, .max_icmp = icmp, .random = help_random,
-				     .random_ctx = &seed };
+	struct filter_config cfg = *settings;
 
+	cfg.random = help_random;
+	cfg.random_ctx = &seed;
 	seed = 7;
 	now = (struct nb_time){ 1000 * NB_SEC };
 	assert_int_equal(filter_new(&filter, &cfg), 0);
 	if (rules)
 		assert_null(filter_exchange(filter, help_table(rules)));
+}
+
+static void fresh(uint32_t tcp, uint32_t udp, uint32_t icmp, const char *rules)
+{
+	struct filter_config cfg = { .max_tcp = tcp, .max_udp = udp, .max_icmp = icmp };
+
+	fresh_with(&cfg, rules);
 }
 
 static void done(void)
@@ -539,6 +547,40 @@ static void rule_counters(void **state)
 	done();
 }
 
+/* How long closing connections are remembered, and a filter that remembers nothing. */
+static void settings(void **state)
+{
+	static const struct row closing[] = {
+		{ "the beginner ends first", "", { "> tcp L 40000 A 80 S", "+ tcp A 80 L 40000 SA", "> tcp L 40000 A 80 A",
+		  "> tcp L 40000 A 80 FA", "wait 4", "+ tcp A 80 L 40000 A", "wait 6", "- tcp A 80 L 40000 A" } },
+		{ "the other one ends first", "", { "> tcp L 40000 A 80 S", "+ tcp A 80 L 40000 SA", "> tcp L 40000 A 80 A",
+		  "+ tcp A 80 L 40000 FA", "wait 19", "> tcp L 40000 A 80 A", "+ tcp A 80 L 40000 A", "wait 21",
+		  "- tcp A 80 L 40000 A" } },
+		{ "and both have", "", { "> tcp L 40000 A 80 S", "+ tcp A 80 L 40000 SA", "> tcp L 40000 A 80 A",
+		  "+ tcp A 80 L 40000 FA", "> tcp L 40000 A 80 FA", "wait 2", "+ tcp A 80 L 40000 A", "wait 4",
+		  "- tcp A 80 L 40000 A" } },
+	}, nothing[] = {
+		{ "rules decide about answers, too", "accept tcp A 22", { "+ tcp A 5000 L 22 S", "> tcp L 22 A 5000 SA",
+		  "+ tcp A 5000 L 22 A", "> tcp L 40000 A 80 S", "- tcp A 80 L 40000 SA", "e+ B 3: tcp L 40000 A 80",
+		  "rules ", "- tcp A 5000 L 22 A" } },
+	};
+	struct filter_config cfg = { .fin_wait_s = 5, .close_wait_s = 20, .last_ack_s = 3 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof closing / sizeof *closing; i++) {
+		fresh_with(&cfg, closing[i].rules);
+		for (size_t k = 0; k < 24 && closing[i].steps[k]; k++)
+			run_step(&closing[i], k);
+		done();
+	}
+	cfg.stateless = true;
+	fresh_with(&cfg, nothing[0].rules);
+	for (size_t k = 0; k < 24 && nothing[0].steps[k]; k++)
+		run_step(&nothing[0], k);
+	assert_int_equal(filter_counters(filter)->flows, 0);
+	done();
+}
+
 static void arguments(void **state)
 {
 	struct filter_config cfg = { 0 };
@@ -566,7 +608,7 @@ int main(void)
 		cmocka_unit_test(expired_flows_leave),
 		cmocka_unit_test(owners_run_out),
 		cmocka_unit_test(counters),
-		cmocka_unit_test(rule_counters),
+		cmocka_unit_test(rule_counters), cmocka_unit_test(settings),
 		cmocka_unit_test(arguments),
 	};
 

@@ -82,6 +82,11 @@ bool client_conn_is_open(const struct client_conn *c)
 	return c->open;
 }
 
+enum client_conn_path client_conn_path(const struct client_conn *c)
+{
+	return c->path;
+}
+
 bool client_conn_is_controller(const struct client_conn *c)
 {
 	return c->controller;

@@ -55,6 +55,7 @@ struct client_network {
 	struct nb_endpoint stun[ICE_SERVERS_MAX];	/* STUN and TURN servers, resolved */
 	size_t nstun;
 	struct nb_endpoint relayed[4];		/* TURN allocations: address of via i + 1; family 0 while absent */
+	uint32_t relayed_priority[4];	/* of their candidates */
 	size_t nrelayed;
 	struct nb_endpoint mapped;		/* where the gateway forwards to our port; port 0: no mapping; address
 						 * 0.0.0.0: not known, taken from STUN */
@@ -169,6 +170,8 @@ void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_tim
 /* The machine, or this process alone, stood still for so long; to be called before anything else afterwards. A session that
  * cannot have survived it starts anew at once, another one is asked whether it is still there. */
 void client_conn_woke(struct client_conn *c, int64_t slept_ns, struct nb_time now);
+/* Allocation via - 1 is gone, and with it a path through it: the peer is offered another one. */
+void client_conn_via_lost(struct client_conn *c, unsigned via, struct nb_time now);
 /* WireGuard finished a handshake (feeds the watcher of 4.3: no handshake 30 s after a path appeared, or
  * 3 min 30 s after the last, closes the path). */
 void client_conn_handshake(struct client_conn *c, struct nb_time now);
@@ -188,6 +191,8 @@ size_t client_conn_pairs(const struct client_conn *c, struct ice_pair_report *ou
 #define CLIENT_WHY_MAX 448
 void client_conn_why(const struct client_conn *c, char out[CLIENT_WHY_MAX]);
 void client_conn_status(const struct client_conn *c, struct client_conn_status *out);
+/* The path of client_conn_status() alone; CLIENT_CONN_CHANGED tells when it is another one. */
+enum client_conn_path client_conn_path(const struct client_conn *c);
 /* The pairs that ICE did not make because another one is the same path. */
 size_t client_conn_pruned(const struct client_conn *c, struct ice_pair_report *out, size_t max);
 /* The last changes of path, oldest first, and why each was made. At most max; returns how many. */

@@ -11,6 +11,7 @@
 #define IDLE_MIN_MS 10000		/* where that was too rare, down to this */
 #define ACCEPT_SRFLX_MS 200		/* with one of ours, which loses nothing when a better pair comes later */
 #define ACCEPT_PRFLX_MS 300
+#define ACCEPT_RELAY_MS 250
 #define REPEAT_MS 250			/* after an ANSWER: candidates again, see run_repeat() */
 #define LOOSE_MS 6000			/* a path whose session ended because somebody moved */
 #define MAPPED_BONUS 1000		/* a port mapping's priority is that much above srflx (spec 1.6) */
@@ -61,7 +62,8 @@ static void offer_network(struct client_conn *c, struct nb_time now)
 	for (size_t i = 0; i < net->nstun; i++)
 		ice_add_stun_server(s->agent, &net->stun[i], net->port, now);
 	for (size_t i = 0; s->turn && i < net->nrelayed; i++) {
-		cand = (struct ice_candidate){ .type = ICE_RELAY, .via = (unsigned)i + 1, .at = net->relayed[i] };
+		cand = (struct ice_candidate){ .type = ICE_RELAY, .via = (unsigned)i + 1, .at = net->relayed[i],
+					       .priority = net->relayed_priority[i] };
 		cand.related = (struct nb_endpoint){ { .family = cand.at.addr.family }, net->port };
 		ice_add_local(s->agent, &cand, now);
 	}
@@ -227,6 +229,7 @@ static struct ice_agent *new_agent(struct client_conn *c, const struct client_si
 		cfg.idle_ms = c->idle_ms;
 		cfg.accept_srflx_ms = ACCEPT_SRFLX_MS;
 		cfg.accept_prflx_ms = ACCEPT_PRFLX_MS;
+		cfg.accept_relay_ms = ACCEPT_RELAY_MS;
 	}
 	set_timers(&cfg, c->cfg.net);
 	cfg.local_ufrag = c->ufrag;
@@ -403,6 +406,24 @@ static bool session_survives(const struct client_conn *c)
 	return c->session && !lost_address(c) && !same_addresses(c);
 }
 
+void client_conn_via_lost(struct client_conn *c, unsigned via, struct nb_time now)
+{
+	c->now = now;
+	if (!c->session || !c->ice_path || c->pair.via != via)
+		return;
+	c->cause = "the TURN server does not know our allocation any more";
+	client_conn_end_session(c, now);
+	c->path_lost = true;
+	client_conn_pump(c, now);
+}
+
+/* Nothing works and nothing is tried, but now there is something to offer. */
+static void offer_allocation(struct client_conn *c, struct nb_time now)
+{
+	if (c->path_lost && !c->ice_path && has_allocation(c->cfg.net))
+		c->offer_at = nb_time_min(c->offer_at, now);
+}
+
 void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_time now)
 {
 	c->now = now;
@@ -422,6 +443,8 @@ void client_conn_network_changed(struct client_conn *c, bool hard, struct nb_tim
 		offer_network(c, now);
 		for (unsigned i = 0; c->session->turn && has_allocation(c->cfg.net) && i < c->session->npeers; i++)
 			push_permit(c, &c->session->peers[i]);
+	} else {
+		offer_allocation(c, now);
 	}
 	client_conn_pump(c, now);
 }

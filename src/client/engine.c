@@ -178,8 +178,10 @@ static void take_peers(struct client_engine *e, const Management__NetworkMap *ma
 /* --- connections --- */
 
 /* A path through TURN that ends may have ended because the server was restarted. */
-static void leave_turn(struct client_engine *e, struct engine_peer *p, bool on_turn, struct nb_time now)
+static void note_turn(struct client_engine *e, struct engine_peer *p, struct nb_time now)
 {
+	bool on_turn = client_conn_path(p->conn) == CLIENT_PATH_TURN;
+
 	if (p->on_turn && !on_turn)
 		client_servers_doubt(e, now);
 	p->on_turn = on_turn;
@@ -191,7 +193,6 @@ static void set_endpoint(struct client_engine *e, struct engine_peer *p, const s
 	struct wg_ep ep = { .kind = WG_EP_UDP, .remote = ev->remote };
 
 	p->waits_channel = false;
-	leave_turn(e, p, ev->via != 0, now);
 	if (ev->path == CLIENT_PATH_RELAY) {
 		ep = (struct wg_ep){ .kind = WG_EP_STREAM, .id = ev->channel };
 		e->cfg.ops->peer_endpoint(e->cfg.arg, p->key, &ep, ev->handshake);
@@ -220,7 +221,6 @@ static void on_conn_event(struct client_engine *e, struct engine_peer *p, struct
 		break;
 	case CLIENT_CONN_NO_ENDPOINT:
 		p->waits_channel = false;
-		leave_turn(e, p, false, now);
 		e->cfg.ops->peer_endpoint(e->cfg.arg, p->key, &none, false);
 		break;
 	case CLIENT_CONN_RESET:
@@ -234,6 +234,7 @@ static void on_conn_event(struct client_engine *e, struct engine_peer *p, struct
 		p->channel = 0;
 		break;
 	case CLIENT_CONN_CHANGED:
+		note_turn(e, p, now);
 		client_engine_lazy_look(e, p, now);
 		e->cfg.ops->changed(e->cfg.arg);
 		break;
@@ -493,6 +494,14 @@ void client_engine_resolved(struct client_engine *e, unsigned id, const struct n
 	network_changed(e, false, now);
 }
 
+/* The path may have died; one through TURN perhaps because the server forgot us. */
+static void on_silence(struct client_engine *e, struct engine_peer *p, struct nb_time now)
+{
+	client_conn_silent(p->conn, now);
+	if (p->on_turn)
+		client_servers_doubt(e, now);
+}
+
 void client_engine_wg_event(struct client_engine *e, enum wg_event_kind kind, const uint8_t key[NB_KEY_LEN],
 			    const struct wg_ep *ep, struct nb_time now)
 {
@@ -514,7 +523,7 @@ void client_engine_wg_event(struct client_engine *e, enum wg_event_kind kind, co
 	else if (kind == WG_EV_ACTIVE)
 		client_conn_active(p->conn, now);
 	else if (kind == WG_EV_SILENT)
-		client_conn_silent(p->conn, now);
+		on_silence(e, p, now);
 	else if (kind == WG_EV_ROAMED && ep->kind == WG_EP_UDP)
 		client_conn_roamed(p->conn, &ep->remote, now);
 	client_engine_drain(e, p, now);

@@ -33,7 +33,7 @@ struct engine_peer {
 	uint32_t channel;		/* on a relay; 0: none */
 	bool in_map;			/* mark of the sweep after a map */
 	/* An endpoint that waits for its TURN channel. */
-	bool on_turn;			/* the endpoint leads through a TURN allocation */
+	bool on_turn;			/* the path leads through a TURN allocation, ours or the peer's */
 	bool waits_channel, waits_handshake;
 	unsigned waits_via;
 	struct nb_endpoint waits_remote;
@@ -45,6 +45,7 @@ enum server_state {
 	SERVER_CHECKING,	/* Binding request under way */
 	SERVER_OK,
 	SERVER_DOWN,		/* error says why; tried again at retry_at */
+	SERVER_STANDBY,		/* TURN over a stream, while an allocation over UDP does */
 };
 
 /* A STUN or TURN server from management. */
@@ -59,9 +60,13 @@ struct engine_server {
 	enum server_state state;
 	const char *error;
 	unsigned tries;
+	unsigned fails;			/* in a row, of allocations and their connections */
 	struct nb_time retry_at;
 	uint8_t txid[12];		/* of the Binding request under way */
 	/* TURN */
+	bool stream, tls;		/* reached by TCP, or TLS over it; has no addr then */
+	unsigned link;			/* its connection; 0: none */
+	char why[160];			/* what is wrong, when error is NULL */
 	struct turn_client *client;
 	unsigned via;			/* 1-based place in client_network.relayed; 0: none */
 	struct nb_endpoint early_from;	/* a WireGuard message that came before its channel */
@@ -91,6 +96,7 @@ struct client_engine {
 	struct engine_server servers[SERVERS_MAX];
 	size_t nservers;
 	struct engine_nat nat;
+	unsigned turn_links;		/* connections to servers so far */
 	unsigned server_epoch;		/* answers to look-ups of an older list are ignored */
 	struct client_relays *relays;
 	struct nb_time relay_now;	/* the time, for its callbacks */
@@ -145,10 +151,15 @@ struct nb_time client_servers_deadline(const struct client_engine *e);
 /* Send through allocation via - 1. */
 void client_servers_send(struct client_engine *e, unsigned via, const struct nb_endpoint *to, struct nb_bytes data,
 		  struct nb_time now);
-/* Our address changed: make allocations anew, check servers again. */
 /* A path through TURN died: find out whether the servers still know our allocations. */
 void client_servers_doubt(struct client_engine *e, struct nb_time now);
+/* Our address changed: make allocations anew, check servers again. */
 void client_servers_moved(struct client_engine *e, struct nb_time now);
+/* Connections to TURN servers have ids with the top bit set. */
+#define SERVER_LINK 0x80000000u
+void client_servers_link_opened(struct client_engine *e, unsigned id, struct nb_time now);
+void client_servers_link_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now);
+void client_servers_link_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now);
 void client_servers_permit(struct client_engine *e, const struct nb_addr *peer, struct nb_time now);
 /* Point a peer's WireGuard endpoint at a TURN channel, at once or when it is bound. */
 void client_servers_bind(struct client_engine *e, struct engine_peer *p, unsigned via, const struct nb_endpoint *remote,

@@ -155,18 +155,27 @@ void client_engine_relay_open_channel(struct client_engine *e, struct engine_pee
 void client_engine_link_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, struct nb_time now)
 {
 	e->relay_now = now;
-	client_relays_opened(e->relays, id, ip, now);
+	if (id & SERVER_LINK)
+		client_servers_link_opened(e, id, now);
+	else
+		client_relays_opened(e->relays, id, ip, now);
 }
 
 void client_engine_link_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now)
 {
 	e->relay_now = now;
-	client_relays_message(e->relays, id, in, now);
+	if (id & SERVER_LINK)
+		client_servers_link_message(e, id, in, now);
+	else
+		client_relays_message(e->relays, id, in, now);
 }
 
 void client_engine_link_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now)
 {
 	e->relay_now = now;
-	client_relays_lost(e->relays, id, why, now);
+	if (id & SERVER_LINK)
+		client_servers_link_lost(e, id, why, now);
+	else
+		client_relays_lost(e->relays, id, why, now);
 	e->cfg.ops->changed(e->cfg.arg);
 }

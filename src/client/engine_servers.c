@@ -1,5 +1,6 @@
 /* engine_servers.c - the STUN and TURN servers that management names: look-ups, a Binding check whose result
- * `status` shows, and one TURN allocation per server on the shared port. */
+ * `status` shows, and one TURN allocation per server: on the shared port, or, where UDP does not get through, over a
+ * connection of its own (TCP, TLS). */
 #include "client/engine_int.h"
 
 #include <stdio.h>
@@ -14,9 +15,16 @@
 #define RETRY_NS (30 * NB_SEC)			/* a server that is down */
 #define RECHECK_NS (600 * NB_SEC)		/* one that answered */
 #define DEFAULT_PORT 3478
+#define DEFAULT_TLS_PORT 5349
+#define UDP_FIRST_NS (400 * NB_MS)		/* before servers are tried over TCP and TLS */
+#define LINK_NS (12 * NB_SEC)			/* for the connection to a server */
+#define LOST_NS (300 * NB_MS)			/* until a server that worked is tried again; doubled each time */
+/* Relayed candidates differ in local preference only (RFC 8445, 5.1.2.1): UDP before TCP before TLS. */
+#define PRIORITY(below) ((65535u - (below)) << 8 | 255)
 
-/* "stun:host[:port]" or "turn:host[:port][?transport=udp]" (RFC 7064, 7065). */
-static bool parse_uri(struct engine_server *s, bool *udp, const char *uri)
+/* "stun:host[:port]" or "turn:host[:port][?transport=udp]" (RFC 7064, 7065), both with s. *usable: we speak what it
+ * asks for; not TLS over UDP, nor STUN over a stream. */
+static bool parse_uri(struct engine_server *s, bool *usable, const char *uri)
 {
 	const char *host = strchr(uri, ':'), *query, *end, *colon;
 	size_t n;
@@ -29,10 +37,11 @@ static bool parse_uri(struct engine_server *s, bool *udp, const char *uri)
 		return false;
 	host++;
 	query = strchr(host, '?');
-	*udp = strncmp(uri, "turns:", 6) && strncmp(uri, "stuns:", 6) &&
-	       (!query || !strstr(query, "transport=") || strstr(query, "transport=udp"));
+	s->tls = !strncmp(uri, "turns:", 6) || !strncmp(uri, "stuns:", 6);
+	s->stream = query && strstr(query, "transport=") ? !strstr(query, "transport=udp") : s->tls;
+	*usable = s->stream ? s->turn : !s->tls;
 	end = query ? query : host + strlen(host);
-	s->port = DEFAULT_PORT;
+	s->port = s->tls ? DEFAULT_TLS_PORT : DEFAULT_PORT;
 	if (*host == '[') {
 		const char *close = memchr(host, ']', (size_t)(end - host));
 
@@ -69,28 +78,47 @@ static void lookup(struct client_engine *e, size_t i, struct nb_time now)
 
 /* --- the lists --- */
 
+static void put_out(struct client_engine *e, const struct engine_server *s, struct nb_bytes message)
+{
+	static const struct nb_addr any;
+
+	if (s->stream)
+		e->cfg.ops->link_send(e->cfg.arg, s->link, message, nb_bytes(NULL, 0));
+	else
+		e->cfg.ops->dgram(e->cfg.arg, &s->addr[0], &any, message);
+}
+
+/* The data plane's part of an allocation ends. */
+static void close_transport(struct client_engine *e, struct engine_server *s)
+{
+	if (!s->stream)
+		e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], false);
+	else if (s->link)
+		e->cfg.ops->link_hang_up(e->cfg.arg, s->link);
+	s->link = 0;
+}
+
 /* Without this a server refuses the next allocation from our port until the old one has expired. One message
  * is all there is time for; if it is lost, the server's own limit does the rest. */
 static void give_back(struct client_engine *e, struct engine_server *s, struct nb_time now)
 {
 	uint8_t room[TURN_CLIENT_DGRAM_MAX];
 	struct nb_dgram d = { .p = room, .cap = sizeof room };
-	static const struct nb_addr any;
 
 	if (!s->client || turn_client_state(s->client) != TURN_READY)
 		return;
 	turn_client_close(s->client, now);
 	if (turn_client_output(s->client, &d, now))
-		e->cfg.ops->dgram(e->cfg.arg, &d.to, &any, nb_bytes(d.p, d.n));
+		put_out(e, s, nb_bytes(d.p, d.n));
 }
 
 static void drop_server(struct client_engine *e, struct engine_server *s, struct nb_time now)
 {
 	give_back(e, s, now);
-	if (s->via) {
+	if (s->via)
 		memset(&e->net.relayed[s->via - 1], 0, sizeof e->net.relayed[0]);
-		e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], false);
-	}
+	if (s->via || s->link)
+		close_transport(e, s);
 	turn_client_free(s->client);
 	nb_wipe(s, sizeof *s);
 }
@@ -100,17 +128,16 @@ static void put_server(struct client_engine *e, struct engine_server *list, size
 		       const char *user, const char *password)
 {
 	struct engine_server s = { 0 };
-	bool udp;
+	bool usable;
 
 	if (*n == SERVERS_MAX || !uri)
 		return;
-	if (!parse_uri(&s, &udp, uri)) {
+	if (!parse_uri(&s, &usable, uri)) {
 		nb_warn("management named an unusable STUN or TURN server: %.100s", uri);
 		e->skipped++;
 		return;
 	}
-	/* The shared port speaks UDP; the same server over TCP is no second one for us. */
-	if (!udp)
+	if (!usable)
 		return;
 	for (size_t i = 0; i < e->nservers; i++)
 		if (!strcmp(e->servers[i].uri, uri)) {
@@ -132,6 +159,16 @@ static void refresh_stun(struct client_engine *e)
 		for (size_t k = 0; k < e->servers[i].naddr; k++)
 			if (e->net.nstun < ICE_SERVERS_MAX)
 				e->net.stun[e->net.nstun++] = e->servers[i].addr[k];
+}
+
+/* UDP goes first; where it does not get through is seen soon. */
+static void begin_stream(const struct client_engine *e, struct engine_server *s, struct nb_time now)
+{
+	s->state = SERVER_STANDBY;
+	s->retry_at = now;
+	for (size_t i = 0; i < e->nservers; i++)
+		if (e->servers[i].turn && !e->servers[i].stream)
+			s->retry_at = nb_time_add(now, UDP_FIRST_NS);
 }
 
 void client_servers_update(struct client_engine *e, const Management__NetbirdConfig *c, struct nb_time now)
@@ -166,9 +203,14 @@ void client_servers_update(struct client_engine *e, const Management__NetbirdCon
 	free(list);
 	e->nservers = n;
 	e->server_epoch++;
-	for (size_t i = 0; i < n; i++)
-		if (!e->servers[i].naddr)
+	for (size_t i = 0; i < n; i++) {
+		struct engine_server *s = &e->servers[i];
+
+		if (s->stream && s->state == SERVER_LOOKUP)
+			begin_stream(e, s, now);
+		else if (!s->stream && !s->naddr)
 			lookup(e, i, now);
+	}
 	refresh_stun(e);
 }
 
@@ -215,7 +257,7 @@ static void drain_turn(struct client_engine *e, struct engine_server *s, struct 
 
 static void start_allocation(struct client_engine *e, struct engine_server *s, struct nb_time now)
 {
-	struct turn_client_config c = { .server = s->addr[0], .username = s->user, .password = s->password,
+	struct turn_client_config c = { .server = s->addr[0], .username = s->user, .password = s->password, .stream = s->stream,
 					.random = e->cfg.random, .random_ctx = e->cfg.random_ctx };
 
 	s->retry_at = nb_time_add(now, RETRY_NS);
@@ -226,24 +268,121 @@ static void start_allocation(struct client_engine *e, struct engine_server *s, s
 		s->via = 0;
 		s->state = SERVER_DOWN;
 		s->error = "no allocation is possible now";
+		if (s->stream)
+			close_transport(e, s);
 		return;
 	}
 	s->state = SERVER_CHECKING;
 	s->retry_at = NB_TIME_NEVER;
-	e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], true);
+	e->net.relayed_priority[s->via - 1] = PRIORITY(s->tls ? 2u : s->stream ? 1u : 0u);
+	if (!s->stream)
+		e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], true);
 	drain_turn(e, s, now);
+}
+
+/* When to try a server again that did not do. */
+static void retry_later(struct engine_server *s, struct nb_time now)
+{
+	int64_t ns = s->fails < 7 ? LOST_NS << s->fails++ : RETRY_NS;
+
+	s->retry_at = nb_time_add(now, ns < RETRY_NS ? ns : RETRY_NS);
+}
+
+/* Paths through the allocation are no more. */
+static void tell_lost(struct client_engine *e, unsigned via, struct nb_time now)
+{
+	nb_list_each_safe(it, &e->open) {
+		struct engine_peer *p = nb_container(it, struct engine_peer, open);
+
+		client_conn_via_lost(p->conn, via, now);
+		client_engine_drain(e, p, now);
+	}
 }
 
 static void end_allocation(struct client_engine *e, struct engine_server *s, const char *why, struct nb_time now)
 {
+	bool worked = s->state == SERVER_OK, udp_worked = worked && !s->stream;
+	unsigned via = s->via;
+
 	memset(&e->net.relayed[s->via - 1], 0, sizeof e->net.relayed[0]);
-	e->cfg.ops->turn_server(e->cfg.arg, &s->addr[0], false);
+	close_transport(e, s);
 	turn_client_free(s->client);
 	s->client = NULL;
 	s->via = 0;
 	s->state = SERVER_DOWN;
 	s->error = why;
-	s->retry_at = nb_time_add(now, RETRY_NS);
+	retry_later(s, now);
+	if (worked)
+		tell_lost(e, via, now);
+	for (size_t i = 0; udp_worked && i < e->nservers; i++)
+		if (e->servers[i].state == SERVER_STANDBY)
+			begin_stream(e, &e->servers[i], now);
+}
+
+/* --- connections to servers --- */
+
+static bool udp_works(const struct client_engine *e)
+{
+	for (size_t i = 0; i < e->nservers; i++)
+		if (e->servers[i].turn && !e->servers[i].stream && e->servers[i].state == SERVER_OK)
+			return true;
+	return false;
+}
+
+static void start_stream(struct client_engine *e, struct engine_server *s, struct nb_time now)
+{
+	static const struct nb_addr none;
+	struct relaymsg_url url = { .port = s->port, .tls = s->tls };
+
+	s->retry_at = NB_TIME_NEVER;
+	s->state = SERVER_STANDBY;
+	if (udp_works(e))
+		return;
+	snprintf(url.host, sizeof url.host, "%s", s->host);
+	s->state = SERVER_CHECKING;
+	s->link = SERVER_LINK | (++e->turn_links & ~SERVER_LINK);
+	s->retry_at = nb_time_add(now, LINK_NS);
+	e->cfg.ops->link_dial(e->cfg.arg, s->link, true, &url, &none);
+}
+
+static struct engine_server *by_link(struct client_engine *e, unsigned id)
+{
+	for (size_t i = 0; i < e->nservers; i++)
+		if (e->servers[i].link == id)
+			return &e->servers[i];
+	return NULL;
+}
+
+void client_servers_link_opened(struct client_engine *e, unsigned id, struct nb_time now)
+{
+	struct engine_server *s = by_link(e, id);
+
+	if (s && !s->client)
+		start_allocation(e, s, now);
+}
+
+/* It did not come about, or broke: an allocation ends with its connection. */
+static void stream_failed(struct client_engine *e, struct engine_server *s, const char *why, struct nb_time now)
+{
+	snprintf(s->why, sizeof s->why, "%s", *why ? why : "the server closed the connection");
+	nb_info("TURN server %s: %s", s->uri, s->why);
+	if (s->client) {
+		end_allocation(e, s, NULL, now);
+	} else {
+		close_transport(e, s);
+		s->state = SERVER_DOWN;
+		s->error = NULL;
+		retry_later(s, now);
+	}
+	e->cfg.ops->changed(e->cfg.arg);
+}
+
+void client_servers_link_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now)
+{
+	struct engine_server *s = by_link(e, id);
+
+	if (s)
+		stream_failed(e, s, why, now);
 }
 
 /* A server that was restarted forgot us; it will give us another. */
@@ -292,9 +431,17 @@ static void tell_connections(struct client_engine *e, struct nb_time now)
 	}
 }
 
+/* How the data plane names a channel: by itself on the shared port, else by an id that no relay channel has. */
+static struct wg_ep channel_ep(const struct engine_server *s, uint16_t channel)
+{
+	if (s->stream)
+		return (struct wg_ep){ .kind = WG_EP_STREAM, .id = SERVER_LINK | s->via << 16 | channel };
+	return (struct wg_ep){ .kind = WG_EP_TURN, .id = channel, .remote = s->addr[0] };
+}
+
 static void point_at_channel(struct client_engine *e, struct engine_server *s, struct engine_peer *p, uint16_t channel)
 {
-	struct wg_ep ep = { .kind = WG_EP_TURN, .id = channel, .remote = s->addr[0] };
+	struct wg_ep ep = channel_ep(s, channel);
 
 	p->waits_channel = false;
 	e->cfg.ops->peer_endpoint(e->cfg.arg, p->key, &ep, p->waits_handshake);
@@ -302,8 +449,12 @@ static void point_at_channel(struct client_engine *e, struct engine_server *s, s
 
 static void channel_bound(struct client_engine *e, struct engine_server *s, const struct turn_event *ev)
 {
-	struct wg_ep ep = { .kind = WG_EP_TURN, .id = ev->channel, .remote = s->addr[0] };
+	struct wg_ep ep = channel_ep(s, ev->channel);
+	uint8_t key[2];
 
+	nb_put_be16(key, ev->channel);
+	if (s->stream)
+		e->cfg.ops->link_channel(e->cfg.arg, s->link, ep.id, nb_bytes(key, sizeof key));
 	nb_list_each(it, &e->open) {
 		struct engine_peer *p = nb_container(it, struct engine_peer, open);
 
@@ -322,6 +473,7 @@ static void on_turn_event(struct client_engine *e, struct engine_server *s, cons
 	switch (ev->type) {
 	case TURN_EV_ALLOCATED:
 		s->state = SERVER_OK;
+		s->fails = 0;
 		s->error = NULL;
 		e->net.relayed[s->via - 1] = ev->relayed;
 		tell_connections(e, now);
@@ -340,6 +492,10 @@ static void on_turn_event(struct client_engine *e, struct engine_server *s, cons
 		channel_bound(e, s, ev);
 		break;
 	case TURN_EV_PEER_FAILED:
+		if (ev->code == 437) {
+			renew_allocation(e, s, now);
+			break;
+		}
 		nb_info("TURN server %s refused a peer address (error %u)", s->uri, ev->code);
 		break;
 	case TURN_EV_NONE:
@@ -353,14 +509,13 @@ static void drain_turn(struct client_engine *e, struct engine_server *s, struct 
 {
 	uint8_t room[TURN_CLIENT_DGRAM_MAX];
 	struct nb_dgram d = { .p = room, .cap = sizeof room };
-	static const struct nb_addr any;
 	struct turn_event ev;
 	bool busy;
 
 	do {
 		busy = false;
 		while (s->client && turn_client_output(s->client, &d, now)) {
-			e->cfg.ops->dgram(e->cfg.arg, &d.to, &any, nb_bytes(d.p, d.n));
+			put_out(e, s, nb_bytes(d.p, d.n));
 			busy = true;
 		}
 		while (s->client && turn_client_event(s->client, &ev)) {
@@ -383,7 +538,6 @@ void client_servers_send(struct client_engine *e, unsigned via, const struct nb_
 {
 	struct engine_server *s = by_via(e, via);
 	uint8_t room[ICE_DGRAM_MAX + TURN_WRAP_MAX];
-	static const struct nb_addr any;
 	int n;
 
 	(void)now;
@@ -391,7 +545,7 @@ void client_servers_send(struct client_engine *e, unsigned via, const struct nb_
 		return;
 	n = turn_client_wrap(s->client, to, data, room);
 	if (n > 0)
-		e->cfg.ops->dgram(e->cfg.arg, &s->addr[0], &any, nb_bytes(room, (size_t)n));
+		put_out(e, s, nb_bytes(room, (size_t)n));
 }
 
 void client_servers_permit(struct client_engine *e, const struct nb_addr *peer, struct nb_time now)
@@ -433,8 +587,9 @@ static void relayed_data(struct client_engine *e, struct engine_server *s, const
 			 struct nb_bytes data, struct nb_time now)
 {
 	struct nb_dgram d = { .from = *peer, .p = (uint8_t *)(uintptr_t)data.p, .n = data.n };
-	struct wg_ep ep = { .kind = WG_EP_TURN, .remote = s->addr[0] };
 	struct client_conn *c;
+	struct wg_ep ep;
+	uint16_t channel;
 
 	if (ice_is_stun(data)) {
 		c = client_conn_find(&e->demux, data);
@@ -446,12 +601,15 @@ static void relayed_data(struct client_engine *e, struct engine_server *s, const
 	}
 	if (!wg_looks_like(data) || data.n > sizeof s->early)
 		return;
-	ep.id = turn_client_channel(s->client, peer);
-	if (ep.id) {
+	channel = turn_client_channel(s->client, peer);
+	if (channel) {
+		ep = channel_ep(s, channel);
 		e->cfg.ops->deliver(e->cfg.arg, &ep, data);
 		return;
 	}
-	/* The answer needs a channel: keep the message until there is one. */
+	/* The answer needs a channel: keep the message until there is one; a handshake rather than what comes behind it. */
+	if (s->nearly && wg_is_transport(data))
+		return;
 	s->early_from = *peer;
 	s->nearly = data.n;
 	memcpy(s->early, data.p, data.n);
@@ -476,25 +634,37 @@ static bool answers_check(struct client_engine *e, struct engine_server *s, cons
 	return true;
 }
 
+/* Returns whether it was the server's. */
+static bool from_turn(struct client_engine *e, struct engine_server *s, struct nb_bytes data, struct nb_time now)
+{
+	struct nb_endpoint peer;
+	struct nb_bytes inner;
+	int r = turn_client_input(s->client, data, &peer, &inner, now);
+
+	if (r == 1)
+		relayed_data(e, s, &peer, inner, now);
+	drain_turn(e, s, now);
+	return r >= 0;
+}
+
+void client_servers_link_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now)
+{
+	struct engine_server *s = by_link(e, id);
+
+	if (s && s->client)
+		from_turn(e, s, in, now);
+}
+
 bool client_servers_dgram(struct client_engine *e, const struct nb_endpoint *from, struct nb_bytes data, struct nb_time now)
 {
 	for (size_t i = 0; i < e->nservers; i++) {
 		struct engine_server *s = &e->servers[i];
-		struct nb_endpoint peer;
-		struct nb_bytes inner;
-		int r;
 
 		if (!s->naddr)
 			continue;
 		if (answers_check(e, s, from, data, now))
 			return true;
-		if (!s->client || !nb_endpoint_eq(from, &s->addr[0]))
-			continue;
-		r = turn_client_input(s->client, data, &peer, &inner, now);
-		if (r == 1)
-			relayed_data(e, s, &peer, inner, now);
-		drain_turn(e, s, now);
-		if (r >= 0)
+		if (s->client && nb_endpoint_eq(from, &s->addr[0]) && from_turn(e, s, data, now))
 			return true;
 	}
 	return false;
@@ -506,7 +676,12 @@ static void server_due(struct client_engine *e, size_t i, struct nb_time now)
 {
 	struct engine_server *s = &e->servers[i];
 
-	if (!s->naddr) {
+	if (s->stream) {
+		if (s->link)
+			stream_failed(e, s, "no answer", now);
+		else
+			start_stream(e, s, now);
+	} else if (!s->naddr) {
 		s->state = SERVER_LOOKUP;
 		lookup(e, i, now);
 	} else if (s->turn) {
@@ -566,7 +741,7 @@ void client_servers_moved(struct client_engine *e, struct nb_time now)
 
 		if (s->client)
 			end_allocation(e, s, "our address changed", now);
-		if (s->naddr)
+		if (s->naddr || (s->stream && !s->link))
 			s->retry_at = now;
 		s->tries = 0;
 	}
@@ -580,7 +755,10 @@ void client_servers_stop(struct client_engine *e, struct nb_time now)
 
 void client_servers_free(struct client_engine *e)
 {
-	for (size_t i = 0; i < e->nservers; i++)
+	for (size_t i = 0; i < e->nservers; i++) {
+		if (e->servers[i].link)
+			e->cfg.ops->link_hang_up(e->cfg.arg, e->servers[i].link);
 		turn_client_free(e->servers[i].client);
+	}
 	e->nservers = 0;
 }

@@ -217,9 +217,10 @@ static int fill_relays(const struct client_engine *e, Daemon__FullStatus *s, str
 		return NB_E_NOMEM;
 	for (size_t i = 0; i < e->nservers; i++) {
 		const struct engine_server *v = &e->servers[i];
-		const char *error = v->state == SERVER_OK ? NULL : v->state == SERVER_DOWN ? v->error : "checking";
+		const char *error = v->state == SERVER_OK ? NULL : v->state == SERVER_DOWN ? v->error ? v->error : v->why : "checking";
 
-		if ((s->relays[s->n_relays] = relay_state(a, v->uri, v->state == SERVER_OK, error)))
+		if (v->state != SERVER_STANDBY &&
+		    (s->relays[s->n_relays] = relay_state(a, v->uri, v->state == SERVER_OK, error)))
 			s->n_relays++;
 	}
 	fill_protocol(e, s, a);

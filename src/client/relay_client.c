@@ -104,7 +104,7 @@ static struct relay *relay_dial(struct client_relays *r, const char *url, const 
 			continue;
 		memset(y, 0, sizeof *y);
 		y->state = DIALLING;
-		y->id = ++r->generation * CLIENT_RELAYS_MAX + i;
+		y->id = (++r->generation * CLIENT_RELAYS_MAX + i) & ~(1u << 31);	/* which is not ours */
 		snprintf(y->url, sizeof y->url, "%s", url);
 		y->foreign = foreign;
 		y->since = now;

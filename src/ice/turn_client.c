@@ -10,8 +10,9 @@
 #include "ice/stun.h"
 
 #define RTO_FIRST (250 * NB_MS)		/* stock starts at 200 ms; doubles */
-#define RTO_MAX (4 * NB_SEC)
-#define SENDS_MAX 7			/* RFC 8489, 6.2.1: Rc */
+#define RTO_MAX NB_SEC			/* a server that comes back is found soon */
+#define SENDS_MAX 9			/* so that they still take longer than 7 s */
+#define STREAM_WAIT (8 * NB_SEC)	/* for the answer, where nothing is lost */
 #define STALE_MAX 5			/* 438 answers to one request before giving up */
 #define PEER_REFRESH (240 * NB_SEC)	/* permissions live 300 s (RFC 8656, 9) */
 #define CHANNEL_REST (900 * NB_SEC)	/* 10 min of life and 5 min of quarantine (RFC 8656, 12) */
@@ -76,7 +77,7 @@ static void txn_start(struct turn_client *c, struct txn *t, struct nb_time now)
 {
 	t->active = true;
 	t->sends = 0;
-	t->rto = RTO_FIRST;
+	t->rto = c->cfg.stream ? STREAM_WAIT : RTO_FIRST;
 	t->next = now;
 	c->cfg.random(c->cfg.random_ctx, t->id, sizeof t->id);
 }
@@ -339,11 +340,11 @@ static int write_keepalive(struct turn_client *c, struct nb_buf *b)
 }
 
 /* True when the transaction is to be sent now; *gave_up when no answer came to all transmissions. */
-static bool txn_due(struct txn *t, struct nb_time now, bool *gave_up)
+static bool txn_due(const struct turn_client *c, struct txn *t, struct nb_time now, bool *gave_up)
 {
 	if (!t->active || !nb_time_due(t->next, now))
 		return false;
-	if (t->sends == SENDS_MAX) {
+	if (t->sends == (c->cfg.stream ? 1 : SENDS_MAX)) {
 		t->active = false;
 		*gave_up = true;
 		return false;
@@ -373,7 +374,7 @@ static bool control_due(struct turn_client *c, struct nb_time now)
 	}
 	if (c->state == TURN_READY && !c->ctl.active && nb_time_due(c->refresh, now))
 		control_start(c, CTL_REFRESH, now);
-	due = txn_due(&c->ctl, now, &gave_up);
+	due = txn_due(c, &c->ctl, now, &gave_up);
 	if (gave_up)
 		die(c, c->state == TURN_CLOSING ? TURN_EV_CLOSED : TURN_EV_FAILED, 0, NB_E_TIMEOUT);
 	return due;
@@ -391,7 +392,7 @@ static struct entry *entry_due(struct turn_client *c, struct nb_time now)
 			e->t.stale = 0;
 			txn_start(c, &e->t, now);
 		}
-		if (txn_due(&e->t, now, &gave_up))
+		if (txn_due(c, &e->t, now, &gave_up))
 			return e;
 		if (gave_up)
 			entry_failed(e, 0, NB_E_TIMEOUT);

@@ -1,4 +1,4 @@
-/* turn_client.h - one TURN allocation as a client sees it (RFC 8656 over UDP): allocate, keep alive,
+/* turn_client.h - one TURN allocation as a client sees it (RFC 8656, over UDP or a stream): allocate, keep alive,
  * permissions, channels, wrapping and unwrapping of data. No sockets, no clock; the caller sends what
  * turn_client_output() gives to the server and hands in what comes from it.
  *
@@ -27,6 +27,8 @@ struct turn_client_config {
 	const char *password;		/* copied; wiped when the client is freed */
 	uint8_t family;			/* of the relayed address: 4 or 6; 0 means 4 */
 	uint32_t lifetime_s;		/* asked for; 0: the server's choice */
+	bool stream;			/* over TCP or TLS: nothing is sent twice. ChannelData still has to be padded to a multiple
+					 * of four bytes there by whoever sends it */
 	nb_random_fn random;
 	void *random_ctx;
 };

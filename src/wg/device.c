@@ -395,6 +395,9 @@ static void roam(struct wg_dev *d, struct wg_peer *p, const struct wg_ep *from, 
 	if (from->kind < ep->kind)
 		return;
 	wg_timers_path_heard(p);
+	/* What waited for a way has one. */
+	if (ep->kind == WG_EP_NONE && p->nstaged)
+		wg_pend(d, p, WG_P_FLUSH);
 	*ep = *from;
 	wg_raise(d, p, WG_EV_ROAMED);
 	/* What waited for an endpoint would stand in the way of all that follows. */

@@ -38,6 +38,9 @@ struct world {
 	struct turn_server *turn;	/* gets what the engine sends; answers go to mail */
 	uint8_t mail[2048];
 	size_t nmail;
+	size_t link_dials, hang_ups;
+	unsigned link;			/* dialled last; what is said there goes to turn, too */
+	struct relaymsg_url link_url;
 	struct filter_table *filter;
 	size_t filters, filter_before_peers;
 };
@@ -183,6 +186,33 @@ static void op_restart(void *arg, const char *why)
 	w->restarts++;
 }
 
+static void op_link_dial(void *arg, unsigned id, bool turn, const struct relaymsg_url *url, const struct nb_addr *ip)
+{
+	struct world *w = arg;
+
+	assert_true(turn && id >> 31 && !ip->family);
+	w->link_dials++;
+	w->link = id;
+	w->link_url = *url;
+}
+
+static void op_link_send(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body)
+{
+	struct world *w = arg;
+
+	assert_int_equal(id, w->link);
+	assert_int_equal(body.n, 0);
+	op_dgram(w, &(struct nb_endpoint){ 0 }, &(struct nb_addr){ 0 }, head);
+}
+
+static void op_link_hang_up(void *arg, unsigned id)
+{
+	struct world *w = arg;
+
+	(void)id;
+	w->hang_ups++;
+}
+
 static void op_changed(void *arg)
 {
 	(void)arg;
@@ -200,6 +230,7 @@ static const struct client_engine_ops ops = {
 	.iface = op_iface, .peer_set = op_peer_set, .peer_remove = op_peer_remove, .filter = op_filter, .peer_reset = op_key,
 	.peer_endpoint = op_endpoint, .deliver = op_deliver, .turn_server = op_turn, .dgram = op_dgram, .signal = op_signal,
 	.lookup = op_lookup, .restart = op_restart, .changed = op_changed, .event = op_event,
+	.link_dial = op_link_dial, .link_send = op_link_send, .link_hang_up = op_link_hang_up,
 };
 
 static uint8_t address6[17] = { 0xfd, 1, [15] = 9, [16] = 64 };
@@ -737,17 +768,45 @@ static void too_many_turn_servers(void **state)
 }
 
 /* Servers over TCP are not for us and do not look like faults in the status. */
+static void wait_ms(struct world *w, int64_t ms)
+{
+	w->now = nb_time_add_ms(w->now, ms);
+	client_engine_timer(w->e, w->now);
+}
+
+/* They are tried when UDP has had its chance; TLS over UDP is not spoken. */
 static void servers_over_tcp(void **state)
 {
 	static const char *const uris[] = { "turn:192.0.2.1:3478?transport=tcp", "turn:192.0.2.1:3478?transport=udp",
-					    "turns:192.0.2.1:443?transport=tcp", "turn:192.0.2.2:3478?transport=tcp" };
+					    "turns:relay.example:443?transport=tcp",
+					    "turns:192.0.2.2?transport=udp", "turns:[2001:db8::1]" };
 	struct world *w = setup();
 
 	(void)state;
-	give_turns(w, uris, 4);
-	assert_int_equal(w->e->nservers, 1);
-	assert_string_equal(w->e->servers[0].uri, uris[1]);
+	give_turns(w, uris, 5);
+	assert_int_equal(w->e->nservers, 4);
 	assert_int_equal(w->lookups, 1);
+	wait_ms(w, 399);
+	assert_int_equal(w->link_dials, 0);
+	wait_ms(w, 1);
+	assert_int_equal(w->link_dials, 3);
+	assert_string_equal(w->link_url.host, "2001:db8::1");
+	assert_int_equal(w->link_url.port, 5349);
+	assert_true(w->link_url.tls);
+	/* The first connection fails, and is tried again ever later. */
+	for (int64_t ms = 300; ms < 5000; ms *= 2) {
+		size_t before = w->link_dials;
+
+		client_engine_link_lost(w->e, w->link, "refused", w->now);
+		wait_ms(w, ms - 1);
+		assert_int_equal(w->link_dials, before);
+		wait_ms(w, 1);
+		assert_true(w->link_dials > before);
+	}
+	/* Over UDP there is no allocation either, so there is nothing to give back but connections. */
+	w->hang_ups = 0;
+	give_turns(w, uris + 1, 1);
+	assert_int_equal(w->hang_ups, 3);
 	teardown(w);
 }
 
@@ -812,7 +871,10 @@ static void pass_mail(struct world *w)
 
 		memcpy(copy, w->mail, n);
 		w->nmail = 0;
-		client_engine_dgram(w->e, &turn_at, NULL, nb_bytes(copy, n), w->now);
+		if (w->link)
+			client_engine_link_message(w->e, w->link, nb_bytes(copy, n), w->now);
+		else
+			client_engine_dgram(w->e, &turn_at, NULL, nb_bytes(copy, n), w->now);
 	}
 }
 
@@ -842,6 +904,36 @@ static void an_allocation_is_given_back_at_the_end(void **state)
 	struct world *w = with_allocation();
 
 	(void)state;
+	client_engine_stop(w->e, w->now);
+	assert_int_equal(allocations(w), 0);
+	end_turn(w);
+}
+
+/* One over TCP ends with its connection, and is made again on the next. */
+static void an_allocation_over_tcp(void **state)
+{
+	static const char *const uri = "turn:192.0.2.1?transport=tcp";
+	struct world *w = setup();
+
+	(void)state;
+	start_turn(w);
+	give_turns(w, &uri, 1);
+	wait_ms(w, 0);
+	assert_int_equal(w->link_dials, 1);
+	client_engine_link_opened(w->e, w->link, &turn_at.addr, w->now);
+	pass_mail(w);
+	assert_int_equal(allocations(w), 1);
+	assert_int_equal(w->turn_on, 0);
+	assert_int_equal(w->e->net.relayed[0].addr.family, 4);
+	assert_int_equal(w->e->net.relayed_priority[0], 65534 << 8 | 255);
+	start_turn(w);
+	client_engine_link_lost(w->e, w->link, "", w->now);
+	assert_int_equal(w->e->net.relayed[0].addr.family, 0);
+	wait_ms(w, 300);
+	assert_int_equal(w->link_dials, 2);
+	client_engine_link_opened(w->e, w->link, &turn_at.addr, w->now);
+	pass_mail(w);
+	assert_int_equal(allocations(w), 1);
 	client_engine_stop(w->e, w->now);
 	assert_int_equal(allocations(w), 0);
 	end_turn(w);
@@ -1206,7 +1298,8 @@ int main(void)
 		cmocka_unit_test(a_silent_stun_server_is_tried_again),
 		cmocka_unit_test(a_lookup_that_cannot_begin_is_tried_again),
 		cmocka_unit_test(too_many_turn_servers),
-		cmocka_unit_test(an_allocation_is_given_back_at_the_end), cmocka_unit_test(a_forgotten_allocation_is_replaced),
+		cmocka_unit_test(an_allocation_is_given_back_at_the_end), cmocka_unit_test(an_allocation_over_tcp),
+		cmocka_unit_test(a_forgotten_allocation_is_replaced),
 		cmocka_unit_test(servers_over_tcp),
 		cmocka_unit_test(unusable_servers_do_no_harm),
 		cmocka_unit_test(strangers_and_our_own_overlay_are_ignored),

@@ -271,13 +271,30 @@ static void server_silent(void **state)
 
 	(void)state;
 	lose = 1000;
-	run(15);
+	run(7);
 	no_event();
 	run(1);
-	assert_int_equal(sent, 7);
+	assert_int_equal(sent, 9);
 	ev = expect(TURN_EV_FAILED);
 	assert_int_equal(ev.err, NB_E_TIMEOUT);
 	assert_int_equal(ev.code, 0);
+}
+
+/* Over a stream nothing is lost: one request, and a limit for the answer. */
+static void server_silent_on_a_stream(void **state)
+{
+	struct turn_client_config cfg = { .server = world_endpoint("192.0.2.1:3478"), .username = "alice", .password = "wonder",
+					  .stream = true, .random = world_random, .random_ctx = &w };
+
+	(void)state;
+	turn_client_free(c);
+	c = turn_client_new(&cfg, w.now);
+	lose = 1000;
+	run(7);
+	no_event();
+	run(1);
+	assert_int_equal(sent, 1);
+	assert_int_equal(expect(TURN_EV_FAILED).err, NB_E_TIMEOUT);
 }
 
 static void server_dies_later(void **state)
@@ -643,7 +660,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(allocate), T(allocate_ipv6), T(data_both_ways), T(stays_up_for_hours), T(survives_losses),
-		T(server_silent), T(server_dies_later), T(server_restarts), T(asking_after_it), T(wrong_password),
+		T(server_silent), T(server_silent_on_a_stream),
+		T(server_dies_later), T(server_restarts), T(asking_after_it), T(wrong_password),
 		T(left_over_allocation), T(refused_peer), T(forged_answers), T(endless_challenges), T(redirect),
 		T(closing), T(forgetting), T(asks_for_a_lifetime), T(strange_servers),
 		T(table_is_capped),

@@ -225,6 +225,36 @@ static void roaming(void **state)
 	help_unpair(&a, &b);
 }
 
+/* The way is gone for a moment, and packets wait. The other side knows a new one and shows it: they go there, with the session
+ * there is. */
+static void way_shown_by_peer(void **state)
+{
+	static const struct wg_ep none = { .kind = WG_EP_NONE };
+	struct help_dev a, b;
+	struct help_packet m;
+
+	(void)state;
+	help_pair(&a, &b);
+	assert_true(help_exchange(&a, &b, at(0)));
+	wg_peer_set_endpoint(b.d, b.peer, &none, at(1));
+	help_inner(&m, &b, &a, 60, 7);
+	wg_send(b.d, &m.k, 1, at(1));
+	assert_int_equal(m.k.verdict, WG_DROP);
+	assert_false(help_output(&b, &m, at(1)));
+	a.at = help_ep("198.51.100.7:4444");
+	help_inner(&m, &a, &b, 60, 1);
+	wg_send(a.d, &m.k, 1, at(2));
+	assert_int_equal(help_deliver(&a, &b, &m, at(2)), WG_INNER);
+	assert_true(help_output(&b, &m, at(2)));
+	assert_true(nb_endpoint_eq(&m.k.ep.remote, &a.at.remote));
+	assert_int_equal(help_deliver(&b, &a, &m, at(2)), WG_INNER);
+	assert_int_equal(nb_get_be32(m.k.p + 20), 7);
+	help_inner(&m, &b, &a, 60, 8);
+	wg_send(b.d, &m.k, 1, at(2));
+	assert_int_equal(m.k.verdict, WG_WIRE);
+	help_unpair(&a, &b);
+}
+
 static void turn_frames(void **state)
 {
 	struct help_dev a, b;
@@ -788,7 +818,7 @@ int main(void)
 		cmocka_unit_test(padding), cmocka_unit_test(congestion_marks),
 		cmocka_unit_test(refused_inside),
 		cmocka_unit_test(roaming),
-		cmocka_unit_test(turn_frames),
+		cmocka_unit_test(way_shown_by_peer), cmocka_unit_test(turn_frames),
 		cmocka_unit_test(lazy_peer), cmocka_unit_test(sleeping_peer), cmocka_unit_test(waiting_is_shared),
 		cmocka_unit_test(waiting_is_capped),
 		cmocka_unit_test(crossed_handshakes),

@@ -50,19 +50,17 @@ static void look_l4(struct shape *s, const uint8_t *p, size_t n, uint8_t protoco
 	}
 }
 
-static struct shape look(const uint8_t *p, size_t n)
+static void look(struct shape *s, const uint8_t *p, size_t n)
 {
-	struct shape s = { 0 };
-
+	*s = (struct shape){ 0 };
 	if (n >= 40 && p[0] >> 4 == 6 && nb_get_be16(p + 4) == n - 40) {
-		s.six = true;
-		s.l4 = 40;
-		look_l4(&s, p, n, p[6]);
+		s->six = true;
+		s->l4 = 40;
+		look_l4(s, p, n, p[6]);
 	} else if (n >= 20 && p[0] == 0x45 && nb_get_be16(p + 2) == n && !(nb_get_be16(p + 6) & 0xbfff)) {
-		s.l4 = 20;
-		look_l4(&s, p, n, p[9]);
+		s->l4 = 20;
+		look_l4(s, p, n, p[9]);
 	}
-	return s;
 }
 
 /* Addresses and ports: 12 bytes at 12 in IPv4, 36 at 8 in IPv6 (the header has 40). */
@@ -171,9 +169,10 @@ static uint16_t group_find(const struct wg_join *j, uint16_t at, const struct sh
 
 bool wg_join_add(struct wg_join *j, uint8_t *p, size_t n)
 {
-	struct shape s = look(p, n);
 	uint16_t *bucket, at;
+	struct shape s;
 
+	look(&s, p, n);
 	if (j->n == WG_JOIN_MAX)
 		return false;
 	j->pkt[j->n].p = p;

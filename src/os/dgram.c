@@ -422,6 +422,20 @@ static size_t run_length(const struct outbox *o, size_t at)
 	return n;
 }
 
+/* The bytes of a run of datagrams, in as few parts as they make. */
+static size_t gather(struct iovec *iov, const struct os_dgram *d, size_t run)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < run; i++) {
+		if (n && (uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == d[i].p)
+			iov[n - 1].iov_len += d[i].n;
+		else
+			iov[n++] = (struct iovec){ d[i].p, d[i].n };
+	}
+	return n;
+}
+
 static void add_message(struct outbox *o, size_t at, size_t run)
 {
 	const struct os_dgram *d = o->d + at;
@@ -429,9 +443,7 @@ static void add_message(struct outbox *o, size_t at, size_t run)
 	struct msghdr *m = &o->m[i].msg_hdr;
 
 	*m = (struct msghdr){ .msg_name = &o->sa[i], .msg_namelen = os_sockaddr_from(&o->sa[i], &d->remote),
-			      .msg_iov = &o->iov[at], .msg_iovlen = run };
-	for (size_t k = 0; k < run; k++)
-		o->iov[at + k] = (struct iovec){ d[k].p, d[k].n };
+			      .msg_iov = &o->iov[at], .msg_iovlen = gather(&o->iov[at], d, run) };
 	if (d->local.family && at >= o->any_source_until)
 		put_local(m, &o->ctl[i], &d->local);
 	if (d->ecn) {

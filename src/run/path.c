@@ -130,13 +130,15 @@ void run_path_flush(struct run_path *p, struct nb_time now)
 struct sealing {
 	struct wg_pkt k[SLOTS];
 	size_t n;
+	uint8_t *at;		/* the next slot; never further on than if all were stride bytes apart */
 	size_t done;		/* in this turn */
 	struct nb_time now;
 };
 
-static uint8_t *slot(const struct run_path *p, const struct sealing *s)
+static void sealing_begin(const struct run_path *p, struct sealing *s)
 {
-	return p->tx + s->n * p->stride + WG_HEADROOM;
+	s->n = 0;
+	s->at = p->tx + WG_HEADROOM;
 }
 
 static size_t overhead(const struct wg_ep *ep)
@@ -171,15 +173,14 @@ static void seal_all(struct run_path *p, struct sealing *s)
 		look(p, s, now);
 	out_flush(p);
 	s->done += s->n;
-	s->n = 0;
+	sealing_begin(p, s);
 }
 
-/* The packet in the next slot is complete. */
-static void slot_filled(struct run_path *p, struct sealing *s, size_t n)
+/* The packet in the next slot is complete; the slot after it begins `step` bytes behind its begin. */
+static void slot_filled(struct run_path *p, struct sealing *s, size_t n, size_t step)
 {
-	uint8_t *at = slot(p, s);
-
-	s->k[s->n++] = (struct wg_pkt){ .buf = at - WG_HEADROOM, .cap = p->stride, .p = at, .n = n };
+	s->k[s->n++] = (struct wg_pkt){ .buf = s->at - WG_HEADROOM, .cap = p->stride, .p = s->at, .n = n };
+	s->at += step;
 	if (s->n == SLOTS)
 		seal_all(p, s);
 }
@@ -224,20 +225,26 @@ static size_t inner_room(const struct run_path *p, const struct wg_ep *ep)
 	return room > overhead(ep) ? (room - overhead(ep)) & ~(size_t)15 : 0;
 }
 
+static const struct wg_peer *peer_of(const struct run_path *p, const uint8_t *packet, bool six)
+{
+	struct nb_addr to = { .family = six ? 6 : 4 };
+
+	memcpy(to.ip, packet + (six ? 24 : 16), six ? 16 : 4);
+	return wg_route(p->wg, &to);
+}
+
 /* A packet, or the longest segment of one, that would be fragmented outside, where fragments often get lost: its sender
  * is told, if it can send shorter ones; true: the packet is done with. What nobody can shorten, and what comes faster than
  * anybody needs to be told, goes out all the same. */
 static bool narrow(struct run_path *p, const uint8_t *at, size_t n, size_t longest, struct nb_time now)
 {
 	bool six = n >= 40 && at[0] >> 4 == 6;
-	struct nb_addr to = { .family = six ? 6 : 4 };
 	const struct wg_peer *peer;
 	size_t room;
 
 	if (!six && (n < 20 || at[0] >> 4 != 4 || !(at[6] & IP4_DF)))
 		return false;
-	memcpy(to.ip, at + (six ? 24 : 16), six ? 16 : 4);
-	peer = wg_route(p->wg, &to);
+	peer = peer_of(p, at, six);
 	room = peer ? inner_room(p, wg_peer_ep(peer)) : p->mtu;
 	if (longest <= room || room < (six ? MIN_MTU6 : MIN_MTU4) || !may_tell(p, now))
 		return false;
@@ -254,20 +261,29 @@ static bool too_long(struct run_path *p, const struct sealing *s, const uint8_t 
 	return true;
 }
 
+/* Segments whose messages will have nothing before or between them are put as close as the messages will be: one
+ * run of bytes is less for the kernel to gather. */
+static size_t cut_step(const struct run_path *p, const struct wg_split *c)
+{
+	const struct wg_peer *peer = peer_of(p, c->p, c->six);
+
+	return peer && wg_peer_ep(peer)->kind == WG_EP_UDP ? wg_message_length(p->wg, wg_split_longest(c)) : p->stride;
+}
+
 static void cut(struct run_path *p, struct sealing *s, struct wg_split *c)
 {
-	size_t n;
+	size_t n, longest = wg_split_longest(c), step = cut_step(p, c);
 
-	if (too_long(p, s, c->p, c->n, wg_split_longest(c)))
+	if (too_long(p, s, c->p, c->n, longest))
 		return;
-	while ((n = wg_split_next(c, slot(p, s))) != 0)
-		slot_filled(p, s, n);
+	while ((n = wg_split_next(c, s->at)) != 0)
+		slot_filled(p, s, n, n == longest ? step : p->stride);
 }
 
 /* A packet for the network, of the next slot or somewhere else. */
 static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vnet, uint8_t *at, size_t n)
 {
-	bool in_slot = at == slot(p, s);
+	bool in_slot = at == s->at;
 	struct wg_split c;
 
 	if (p->filter)
@@ -277,8 +293,8 @@ static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vne
 		if (too_long(p, s, at, n, n))
 			break;
 		if (!in_slot)
-			memcpy(slot(p, s), at, n);
-		slot_filled(p, s, n);
+			memcpy(s->at, at, n);
+		slot_filled(p, s, n, p->stride);
 		break;
 	case 1:
 		/* A super-packet may be short; its segments would overwrite it. */
@@ -296,7 +312,7 @@ static void tun_packet(struct run_path *p, struct sealing *s, const uint8_t *vne
 /* A packet was read: its first mtu bytes stand in the slot, the rest in super at mtu. */
 static void tun_was_read(struct run_path *p, struct sealing *s, const uint8_t *vnet, size_t n)
 {
-	uint8_t *at = slot(p, s);
+	uint8_t *at = s->at;
 	unsigned shard;
 
 	if (n > p->mtu) {
@@ -312,7 +328,7 @@ static void tun_was_read(struct run_path *p, struct sealing *s, const uint8_t *v
 
 static int tun_read(struct run_path *p, struct sealing *s, uint8_t vnet[WG_VNET], size_t *n)
 {
-	struct iovec parts[3] = { { vnet, WG_VNET }, { slot(p, s), p->mtu }, { p->super + p->mtu, OS_DGRAM_LARGE } };
+	struct iovec parts[3] = { { vnet, WG_VNET }, { s->at, p->mtu }, { p->super + p->mtu, OS_DGRAM_LARGE } };
 	int err = os_tun_read(p->tun, p->tun_vnet ? parts : parts + 1, p->tun_vnet ? 3 : 2, n);
 
 	if (err || !p->tun_vnet)
@@ -328,7 +344,8 @@ void run_path_tun(struct run_path *p)
 	size_t n;
 	int err = 0;
 
-	s.n = s.done = 0;
+	sealing_begin(p, &s);
+	s.done = 0;
 	s.now = os_now();
 	for (int reads = 0; reads < READS && s.done < TURN_SEGMENTS; reads++) {
 		err = tun_read(p, &s, vnet, &n);
@@ -351,7 +368,8 @@ void run_path_take(struct run_path *p, bool (*next)(void *ctx, const uint8_t **v
 	uint8_t *at;
 	size_t n;
 
-	s.n = s.done = 0;
+	sealing_begin(p, &s);
+	s.done = 0;
 	s.now = os_now();
 	while (next(ctx, &vnet, &at, &n))
 		tun_packet(p, &s, vnet, at, n);

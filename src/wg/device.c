@@ -279,18 +279,30 @@ unsigned wg_packet_shard(const struct wg_dev *d, struct nb_bytes packet)
 
 /* --- sending --- */
 
+/* Padding never goes beyond the MTU, nor is a packet cut that is larger. */
+static size_t padded_length(const struct wg_dev *d, size_t n)
+{
+	size_t padded = (n + 15) & ~(size_t)15;
+
+	if (padded <= d->cfg.mtu)
+		return padded;
+	return n > d->cfg.mtu ? n : d->cfg.mtu;
+}
+
+size_t wg_message_length(const struct wg_dev *d, size_t n)
+{
+	return WG_TRA_HEADER + padded_length(d, n) + WG_TAG;
+}
+
 /* Make a transport message around the n bytes at k->p, except for the cipher: that is op's to do. */
 static void transport_frame(struct wg_dev *d, struct wg_peer *p, struct wg_pkt *k, struct wg_aead_op *op)
 {
 	struct wg_keypair *kp = p->current;
-	size_t padded = (k->n + 15) & ~(size_t)15;
+	size_t padded = padded_length(d, k->n);
 	uint8_t *msg = k->p - WG_TRA_HEADER;
 
 	k->ecn = k->n ? inner_ecn(k->p) : 0;
 	p->tx_packets += k->n != 0;
-	/* Never pad beyond the MTU, nor cut a packet that is larger. */
-	if (padded > d->cfg.mtu)
-		padded = k->n > d->cfg.mtu ? k->n : d->cfg.mtu;
 	memset(k->p + k->n, 0, padded - k->n);
 	*op = (struct wg_aead_op){ k->p, padded, kp->keys.send, kp->send_counter, false };
 	nb_put_le32(msg, WG_MSG_TRANSPORT);

@@ -142,6 +142,8 @@ void wg_peer_disallow_all(struct wg_dev *d, struct wg_peer *p);
 size_t wg_peer_allowed(const struct wg_dev *d, const struct wg_peer *p, size_t skip, struct nb_prefix *out, size_t max);
 /* Who an inner address belongs to, or NULL. */
 struct wg_peer *wg_route(struct wg_dev *d, const struct nb_addr *inner);
+/* How long the message around an inner packet of n bytes is, without a ChannelData header. */
+size_t wg_message_length(const struct wg_dev *d, size_t n);
 
 struct wg_peer_stats {
 	uint64_t rx_bytes, tx_bytes;		/* WireGuard messages, as `wg show` counts */

@@ -492,7 +492,7 @@ int main(int argc, char **argv)
 	int first = argc > 1 && !strcmp(argv[1], "turn") ? 5 : 4;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	os_raise_descriptors();
+	os_raise_descriptors(0);
 	epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (argc < first || epfd < 0 || nbc_init())
 		return 2;

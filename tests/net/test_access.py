@@ -65,7 +65,8 @@ def lab():
     lab = Lab()
     lab.start_server()
     key = lab.setup()
-    lab.a, lab.b = lab.agent("alpha", "10.78.0.2").start(), lab.agent("bravo", "10.78.0.3").start()
+    # One with one data-plane thread, as on most machines, one with several.
+    lab.a, lab.b = lab.agent("alpha", "10.78.0.2").start(), lab.agent("bravo", "10.78.0.3", env={"NB_TUNNEL_THREADS": "2"}).start()
     for agent in (lab.a, lab.b):
         agent.up(key)
         lab.spawn(agent.which, sys.executable, "-c", ECHO, *PORTS, log=f"{agent.which}.echo")

@@ -369,7 +369,7 @@ static struct handed *hand_message(struct run_shard *t, struct run_ring *r, cons
 		t->handed_lost += !welcome;
 		return NULL;
 	}
-	h->ep = *ep;
+	*h = (struct handed){ .ep = *ep };
 	memcpy(h->data, message.p, message.n);
 	return h;
 }
@@ -384,7 +384,6 @@ static void message_elsewhere(void *ctx, unsigned shard, const struct wg_pkt *k)
 		return;
 	h->ecn = k->ecn;
 	h->admitted = k->verdict == WG_ELSEWHERE;
-	h->out = false;
 	run_ring_commit(r);
 	wake(t, shard);
 }

@@ -151,6 +151,7 @@ static inline bool help_output(struct help_dev *h, struct help_packet *out, stru
 static inline int help_deliver(const struct help_dev *from, struct help_dev *to, struct help_packet *m, struct nb_time now)
 {
 	m->k.ep = from->at;
+	m->k.admitted = false;
 	wg_input(to->d, &m->k, 1, now);
 	return m->k.verdict;
 }

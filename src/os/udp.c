@@ -53,8 +53,11 @@ void os_udp_want_local(const struct os_udp *u)
 
 void os_udp_buffers(const struct os_udp *u, int bytes)
 {
-	setsockopt(u->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-	setsockopt(u->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+	/* Forced past the system's limit where we may, else as far as it goes. */
+	if (setsockopt(u->fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes))
+		setsockopt(u->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+	if (setsockopt(u->fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes))
+		setsockopt(u->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
 }
 
 void os_udp_allow_fragments(const struct os_udp *u)

@@ -312,7 +312,8 @@ static void turn(char **argv)
 		/* What is left of the traffic would be taken for the answer. */
 		while (poll(&p, 1, 0) == 1)
 			count(&sessions[i].udp);
-		ask(&sessions[i], TURN_REFRESH, put_refresh, room, &m);
+		if (ask(&sessions[i], TURN_REFRESH, put_refresh, room, &m) < 0)
+			break;		/* the server is gone */
 	}
 }
 

@@ -25,6 +25,8 @@
 #define ROOMS 32			/* messages received before they are sent on; memory is used when they are long */
 #define PER_RELAY 8			/* of them for one relayed address at a time */
 #define CLIENT_BATCHES 4		/* received from clients before others get their turn */
+#define ANSWERS 64
+#define ANSWER_MAX 1400			/* as long as the core makes them */
 #define NONE UINT16_MAX
 #define OWN_REFRESH (60 * NB_SEC)	/* how long a list of own addresses is believed */
 #define DEFAULT_PORT 3478
@@ -81,7 +83,8 @@ struct run_relay {
 	uint16_t next[OS_UDP_OUT];
 	uint8_t head[OS_UDP_OUT][TURN_HEAD_MAX];
 	struct outlet *waiting[OS_UDP_OUT];
-	unsigned nout, nwaiting;
+	uint8_t answers[ANSWERS][ANSWER_MAX];
+	unsigned nout, nwaiting, nanswers;
 };
 
 /* ---- Sending ---- */
@@ -101,7 +104,7 @@ static void flush(struct run_relay *r)
 {
 	for (unsigned i = 0; i < r->nwaiting; i++)
 		flush_outlet(r, r->waiting[i]);
-	r->nout = r->nwaiting = 0;
+	r->nout = r->nwaiting = r->nanswers = 0;
 }
 
 static void on_round_end(void *ctx)
@@ -160,6 +163,24 @@ static struct listener *listener_of(struct run_relay *r, const struct turn_flow 
 	return NULL;
 }
 
+/* An answer to a request: its bytes are gone when we return, so they are kept. */
+static void queue_answer(struct run_relay *r, struct listener *l, struct os_udp_out *out)
+{
+	uint8_t *room;
+	unsigned i;
+
+	if (out->part[0].n > ANSWER_MAX)
+		return;
+	if (r->nanswers == ANSWERS)
+		flush(r);
+	/* The slot first: taking it may send everything, and free the room for answers. */
+	i = queue_slot(r, &l->out);
+	room = r->answers[r->nanswers++];
+	memcpy(room, out->part[0].p, out->part[0].n);
+	out->part[0].p = room;
+	r->out[i] = *out;
+}
+
 static void on_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head, struct nb_bytes body,
 		     struct nb_bytes tail)
 {
@@ -173,9 +194,7 @@ static void on_reply(void *ctx, const struct turn_flow *to, struct nb_bytes head
 	if (!l)
 		return;
 	if (!body.n) {
-		/* An answer to a request: rare, long, and its bytes are gone when we return. */
-		flush(r);
-		os_udp_send(&l->out.udp, &out, 1);
+		queue_answer(r, l, &out);
 		return;
 	}
 	i = queue_slot(r, &l->out);

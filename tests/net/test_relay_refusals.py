@@ -257,7 +257,7 @@ def test_allocation_flood(relay):
     assert int(m["turn_allocations"]) == 80 and int(m["turn_refused_quota_total"]) > 10
     print(f"flood: {tries / 2:.0f} requests/s, {m['turn_refused_quota_total']} refused; Binding of others, median "
           f"{statistics.median(quiet):.2f} -> {statistics.median(busy):.2f} ms, largest {max(busy):.1f} ms")
-    assert statistics.median(busy) < 200 and sum(t >= 500 for t in busy) <= 2
+    assert statistics.median(busy) < 200 and sum(t >= 500 for t in busy) * 5 <= len(busy)
     first.stdin.close()
     assert first.wait(10) == 0
     assert int(r.metrics()["turn_allocations"]) == 30

@@ -79,7 +79,7 @@ static void start(struct client_engine *e, struct nb_time now)
 		return;
 	cfg.nhosts = e->net.nhosts < ICE_NAT_HOSTS_MAX ? e->net.nhosts : ICE_NAT_HOSTS_MAX;
 	memcpy(cfg.hosts, e->net.hosts, cfg.nhosts * sizeof *cfg.hosts);
-	if (n->last_at.ns && nb_time_diff(now, n->last_at) < STANDS_NS)
+	if (n->last_at.ns && nb_time_diff(now, n->last_at) < STANDS_NS && n->last.filtering)
 		cfg.before = &n->last;
 	ice_nat_init(&n->m, &cfg, now);
 	n->running = true;

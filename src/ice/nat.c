@@ -268,6 +268,23 @@ static void begin_map(struct ice_nat *n, struct nb_time now)
 		ask(n, &n->probe[AT_SELF], &base->mapped, 0, now);
 }
 
+/* What was measured a short time ago stands, but for a mapping that servers which are new since then can tell more of. */
+static void keep_before(struct ice_nat *n, struct nb_time now)
+{
+	enum ice_nat_mapping m = conclude_mapping(n);
+	struct ice_nat_report *r = &n->report;
+
+	*r = n->before;
+	if (r->mapping == ICE_NAT_MAP_UNKNOWN)
+		r->mapping = m;
+	else if (r->mapping == ICE_NAT_MAP_ONE_ADDRESS && m == ICE_NAT_MAP_DEPENDENT)
+		r->mapping = ICE_NAT_MAP_ADDRESS;
+	else if (r->mapping == ICE_NAT_MAP_ONE_ADDRESS && m == ICE_NAT_MAP_INDEPENDENT)
+		r->mapping = m;
+	n->stage = DONE;
+	n->ended = now;
+}
+
 static void end_hello(struct ice_nat *n, struct nb_time now)
 {
 	struct ice_nat_report *r = &n->report;
@@ -282,9 +299,7 @@ static void end_hello(struct ice_nat *n, struct nb_time now)
 	r->mapped = n->probe[n->base].mapped;
 	r->port_kept = r->mapped.port == n->cfg.port;
 	if (n->has_before && nb_endpoint_eq(&n->before.mapped, &r->mapped)) {
-		n->report = n->before;
-		n->stage = DONE;
-		n->ended = now;
+		keep_before(n, now);
 		return;
 	}
 	begin_filter(n, now);
@@ -362,21 +377,26 @@ static int mapped_address(const struct stun_msg *m, struct nb_endpoint *out)
 	return err ? stun_get_addr(m, STUN_A_MAPPED_ADDRESS, out) : 0;
 }
 
-/* Another place that the server may really have: what it says makes us send there. */
+/* What a server names makes us send there: it must be a machine's address, of its family. */
+static bool is_place(const struct nb_endpoint *e, const struct nb_endpoint *server)
+{
+	const struct nb_addr *a = &e->addr;
+
+	return a->family == server->addr.family && e->port && !nb_addr_is_loopback(a) && !nb_addr_is_multicast(a) &&
+	       !nb_addr_is_unspecified(a) && !nb_addr_is_link_local(a);
+}
+
+/* Another place that the server may really have. */
 static bool plausible(const struct nb_endpoint *other, const struct nb_endpoint *server)
 {
-	const struct nb_addr *a = &other->addr;
-
-	return a->family == server->addr.family && other->port && !nb_addr_is_loopback(a) && !nb_addr_is_multicast(a) &&
-	       !nb_addr_is_unspecified(a) && !nb_addr_is_link_local(a) &&
-	       (!nb_addr_is_private(a) || nb_addr_is_private(&server->addr));
+	return is_place(other, server) && (!nb_addr_is_private(&other->addr) || nb_addr_is_private(&server->addr));
 }
 
 static void take_answer(struct ice_nat_probe *p, const struct stun_msg *m, const struct nb_endpoint *from)
 {
 	uint32_t port;
 
-	if (mapped_address(m, &p->mapped) || p->mapped.addr.family != p->to.addr.family || !p->mapped.port) {
+	if (mapped_address(m, &p->mapped) || !is_place(&p->mapped, &p->to)) {
 		settle(p, ICE_NAT_REFUSED);
 		return;
 	}

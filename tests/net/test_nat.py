@@ -195,6 +195,26 @@ def look_at_paths(sites):
     assert measured(whole["nat"], "port") and p["why"] in [v["why"] for v in whole["peers"]]
 
 
+def test_another_stun_server(lab):
+    """The same with coturn, which knows RFC 5780, too, when it has two addresses."""
+    run("ip", "-n", lab.ns("srv"), "addr", "add", "10.78.0.2/24", "dev", "eth0")
+    config = lab.dir / "config.yaml"
+    config.write_text("server:\n  stuns:\n  - uri: stun:10.78.0.1:3478\n")
+    lab.spawn("srv", "turnserver", "-n", "--no-tls", "--no-dtls", "--no-cli", "-S", "-L", "10.78.0.1", "-L", "10.78.0.2",
+              "--pidfile", lab.dir / "pid", "--log-file", lab.dir / "coturn", log="coturn.log")
+    lab.start_server("--config", config)
+    key = lab.setup()
+    sites = {kind: lab.site(kind, kind) for kind in ("public", "full", "addr", "symmetric")}
+    for a in sites.values():
+        a.start().up(key)
+    for kind, a in sites.items():
+        wait_for(lambda: measured(nat_of(a), kind))
+
+
+def nat_of(a):
+    return json.loads(a.cli("status", "--json", "--why").stdout)["nestbox"]["nat"]
+
+
 def test_why_in_words(net):
     """What `status --why` says of a pair that has to be relayed."""
     a, b = net.sites["symmetric1"], net.sites["symmetric2"]

@@ -487,6 +487,20 @@ static void again(void **state)
 	assert_int_equal(measure(1, &first), RTT_MS);
 	assert_int_equal(w.m.sent, 1);
 	found(ICE_NAT_MAP_INDEPENDENT, ICE_NAT_FILTER_ADDRESS_PORT);
+	/* A server that is new since then tells what the first could not. */
+	turn_server_free(w.server[0]);
+	start_server(0, TWO_PORTS);
+	start_server(1, PLAIN);
+	for (int m = 0; m < 2; m++) {
+		nat((enum depends)m, ON_BOTH);
+		measure(1, NULL);
+		found(ICE_NAT_MAP_ONE_ADDRESS, ICE_NAT_FILTER_ADDRESS_PORT);
+		first = *ice_nat_report(&w.m);
+		assert_int_equal(measure(2, &first), RTT_MS);
+		found(maps[m], ICE_NAT_FILTER_ADDRESS_PORT);
+	}
+	turn_server_free(w.server[0]);
+	start_server(0, TWO_ADDRESSES);
 	first.mapped = elsewhere;
 	nat(ON_ADDRESS, ON_BOTH);
 	measure(1, &first);

@@ -168,6 +168,9 @@ void client_servers_bind(struct client_engine *e, struct engine_peer *p, unsigne
 void client_servers_stop(struct client_engine *e, struct nb_time now);
 void client_servers_free(struct client_engine *e);
 
+/* engine_status.c: why a peer without a connection has none. */
+const char *client_engine_why_asleep(const struct engine_peer *p);
+
 /* engine_paths.c: in words. NULL without memory. */
 Nestbox__NatView *client_nat_view(const struct ice_nat_report *r, struct nb_arena *a);
 

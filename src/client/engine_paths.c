@@ -148,9 +148,9 @@ static void fill_history(Nestbox__PeerPaths *p, const struct client_conn *c, str
 static void fill_relay(Nestbox__PeerPaths *p, const struct client_engine *e, const struct client_conn *c,
 		       const struct client_conn_peer *peer, struct nb_arena *a)
 {
-	const char *url;
+	const char *url = "";
 
-	p->relay_state = dup_text(a, client_conn_relay_state(c, &url));
+	p->relay_state = dup_text(a, c ? client_conn_relay_state(c, &url) : "none");
 	p->relay = dup_text(a, url);
 	p->relay_home = dup_text(a, e->net.relay_url);
 	p->relay_peer = dup_text(a, peer->relay_url);
@@ -185,13 +185,10 @@ static void fill_servers(Nestbox__PeerPaths *p, const struct client_engine *e, s
 			p->n_servers++;
 }
 
-static void fill_peer(Nestbox__PeerPaths *p, const struct engine_peer *peer, const struct client_conn_peer *said,
-		      struct nb_arena *a)
+static void fill_peer(Nestbox__PeerPaths *p, const struct engine_peer *peer, struct nb_arena *a)
 {
-	struct client_conn_status s;
-	char text[CLIENT_WHY_MAX];
+	char text[NB_ADDR_TEXT];
 
-	client_conn_status(peer->conn, &s);
 	p->fqdn = dup_text(a, peer->fqdn);
 	p->key = dup_text(a, peer->key_text);
 	p->version = dup_text(a, peer->version);
@@ -200,14 +197,33 @@ static void fill_peer(Nestbox__PeerPaths *p, const struct engine_peer *peer, con
 			nb_addr_format(text, &peer->allowed[i].addr);
 			p->ip = dup_text(a, text);
 		}
+	p->has_nestbox = p->has_answered = 1;
+	p->here = client_nat_view(&peer->e->net.nat, a);
+}
+
+/* A peer that sleeps has no connection, so nothing was tried. */
+static void fill_asleep(Nestbox__PeerPaths *p, const struct engine_peer *peer, const struct client_conn_peer *said,
+			struct nb_arena *a)
+{
+	p->status = dup_text(a, "Idle");
+	p->path = dup_text(a, path_name(CLIENT_PATH_NONE));
+	p->sentence = dup_text(a, client_engine_why_asleep(peer));
+	p->there = client_nat_view(&said->nat, a);
+}
+
+static void fill_connection(Nestbox__PeerPaths *p, const struct client_conn *c, const struct client_conn_peer *said,
+			    struct nb_arena *a)
+{
+	struct client_conn_status s;
+	char text[CLIENT_WHY_MAX];
+
+	client_conn_status(c, &s);
 	p->status = dup_text(a, s.connected ? "Connected" : s.connecting ? "Connecting" : "Idle");
 	p->path = dup_text(a, path_name(s.path));
-	client_conn_why(peer->conn, text);
+	client_conn_why(c, text);
 	p->sentence = dup_text(a, text);
-	p->has_nestbox = p->has_answered = 1;
 	p->nestbox = said->ours;
 	p->answered = said->described;
-	p->here = client_nat_view(&peer->e->net.nat, a);
 	p->there = client_nat_view(&said->nat, a);
 }
 
@@ -215,7 +231,7 @@ int client_engine_paths(const struct client_engine *e, const char *name, Nestbox
 			struct nb_time now, struct nb_wall wall)
 {
 	const struct engine_peer *peer = find_peer(e, name);
-	struct client_conn_peer said;
+	struct client_conn_peer said = { 0 };
 	Nestbox__PeerPaths *p;
 
 	if (!peer)
@@ -224,10 +240,15 @@ int client_engine_paths(const struct client_engine *e, const char *name, Nestbox
 	if (!p)
 		return NB_E_NOMEM;
 	nestbox__peer_paths__init(p);
-	client_conn_peer(peer->conn, &said);
-	fill_peer(p, peer, &said, a);
-	fill_pairs(p, peer->conn, a);
-	fill_history(p, peer->conn, a, now, wall);
+	fill_peer(p, peer, a);
+	if (peer->conn) {
+		client_conn_peer(peer->conn, &said);
+		fill_connection(p, peer->conn, &said, a);
+		fill_pairs(p, peer->conn, a);
+		fill_history(p, peer->conn, a, now, wall);
+	} else {
+		fill_asleep(p, peer, &said, a);
+	}
 	fill_relay(p, e, peer->conn, &said, a);
 	fill_servers(p, e, a);
 	*out = p;

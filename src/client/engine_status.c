@@ -122,6 +122,12 @@ static Google__Protobuf__Timestamp *no_time(struct nb_arena *a)
 	return t;
 }
 
+const char *client_engine_why_asleep(const struct engine_peer *p)
+{
+	return p->closed.ns ? "idle: nobody has sent anything for a while; the next packet connects it" :
+			      "idle: nobody has needed it yet; the first packet connects it";
+}
+
 static Nestbox__PeerWhy *why_asleep(const struct engine_peer *p, struct nb_arena *a)
 {
 	Nestbox__PeerWhy *w = nb_arena_alloc(a, sizeof *w);
@@ -129,8 +135,7 @@ static Nestbox__PeerWhy *why_asleep(const struct engine_peer *p, struct nb_arena
 	if (!w)
 		return NULL;
 	nestbox__peer_why__init(w);
-	w->sentence = dup_text(a, p->closed.ns ? "idle: nobody has sent anything for a while; the next packet connects it" :
-			       "idle: nobody has needed it yet; the first packet connects it");
+	w->sentence = dup_text(a, client_engine_why_asleep(p));
 	return w;
 }
 

@@ -144,6 +144,14 @@ def measured(view, kind):
     return view["udp"] == "works" and (view["mapping"], view["filtering"]) == BUILT[kind]
 
 
+def wake(sites):
+    """A packet from each to each."""
+    for a in sites:
+        for b in sites:
+            if a is not b:
+                a.lab.spawn(a.which, "ping", "-q", "-c", "1", "-W", "1", b.overlay, log="pings")
+
+
 def test_every_nat_is_known_and_named(net):
     """All machines at once: what each has measured of its own NAT and was told of the others', and the cause it names."""
     sites = {k: net.sites[k + "1"] for k in KINDS if k + "1" in net.sites}
@@ -152,6 +160,9 @@ def test_every_nat_is_known_and_named(net):
         for a in sites.values():
             a.up()
         began = time.monotonic()
+        asleep = paths(sites["port"], sites["full"])
+        assert asleep["status"] == "Idle" and asleep["why"].startswith("idle: ") and not asleep["pairs"]
+        wake(sites.values())
         pairs = [(x, y) for x in sites for y in sites if x != y]
 
         def settled(x, y):

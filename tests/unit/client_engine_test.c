@@ -612,11 +612,12 @@ static void the_nat_is_measured_and_told(void **state)
 	assert_false(next_probe(w));
 	nat_is(w, "works", "198.51.100.7:40000");
 	assert_int_equal(w->nat_told, 1);
-	/* Another network: what was known is forgotten; the same mapping there means the same NAT. */
+	/* Another network: what was known is forgotten; it is asked again. */
 	client_engine_hosts(w->e, &host, 1, true, w->now);
 	nat_is(w, "unknown", "");
 	assert_true(next_probe(w));
 	answer_probe(w, 40000);
+	assert_false(next_probe(w));
 	nat_is(w, "works", "198.51.100.7:40000");
 	assert_int_equal(w->nat_told, 2);	/* the offer after the change could say nothing about it */
 	/* And one that lets no UDP out: nobody answers, and it is said once. */

@@ -1,7 +1,7 @@
 /* engine_lazy.c - connections that exist only while somebody needs them. A peer that sleeps has no connection at all,
  * no timer and no endpoint; its first packet waits in the data plane, which says so. Who may sleep, and when, is
  * client/lazy.h. Source: spec/peer-connection.md 3.5.
- * Tests: tests/unit/client_engine_test.c, tests/sim/client_lazy_sim_test.c, tests/net/test_lazy.py */
+ * Tests: tests/unit/client_engine_lazy_test.c, tests/sim/client_lazy_sim_test.c, tests/net/test_lazy.py */
 #include "client/engine_int.h"
 
 #include "base/log.h"
@@ -46,7 +46,6 @@ static struct client_conn *new_conn(struct client_engine *e, struct engine_peer 
 void client_engine_wake(struct client_engine *e, struct engine_peer *p, enum engine_caller who, struct nb_time now)
 {
 	bool by_peer = who != ENGINE_OURS;
-
 	struct nb_time changed;
 
 	if (p->conn) {

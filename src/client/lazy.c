@@ -11,6 +11,7 @@
 
 #define BACK_AT_ONCE_NS (30 * NB_SEC)
 #define CROSSING_NS (10 * NB_SEC)	/* a call of ours and an order to sleep may pass each other that long */
+#define WATCH_MS 4000			/* often enough for the path's watchers, too */
 #define PATIENCE_STEP 4
 #define PATIENCE_MAX 64
 
@@ -56,6 +57,11 @@ int client_lazy_idle_parse(int64_t *ns, const char *text)
 		return NB_E_BAD;
 	*ns = value;
 	return 0;
+}
+
+unsigned client_lazy_watch_ms(int64_t idle_ns)
+{
+	return idle_ns / 4 < WATCH_MS * NB_MS ? (unsigned)(idle_ns / 4 / NB_MS) : WATCH_MS;
 }
 
 /* --- versions --- */

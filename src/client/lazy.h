@@ -15,6 +15,8 @@
 /* Who decides: NB_LAZY_CONN, else management. */
 enum client_lazy_force { CLIENT_LAZY_UNSET, CLIENT_LAZY_ON, CLIENT_LAZY_OFF };
 
+/* A connection that is kept for idle_ns after its last data must hear of data this often (milliseconds). */
+unsigned client_lazy_watch_ms(int64_t idle_ns);
 /* NB_LAZY_CONN: on, off, or a Go boolean. NULL and "" are UNSET. Returns 0, or NB_E_BAD, with *out UNSET. */
 int client_lazy_force_parse(enum client_lazy_force *out, const char *text);
 /* NB_LAZY_CONN_INACTIVITY_THRESHOLD: a Go duration, or a number of minutes. NULL and "" are the default. At least

@@ -126,8 +126,8 @@ Nestbox__TunnelState *run_agent_counts(const struct run_agent *a, struct nb_aren
 
 /* agent_tunnel.c: interface and data-plane thread */
 
-/* Returns NULL, or what went wrong and what to do (static). */
-const char *run_agent_start_tunnel(struct run_agent *a);
+/* active_ms: as in run_tunnel_config. Returns NULL, or what went wrong and what to do (static). */
+const char *run_agent_start_tunnel(struct run_agent *a, unsigned active_ms);
 void run_agent_on_tunnel(void *ctx, int events);
 void run_agent_on_delivered(void *ctx);
 

@@ -93,11 +93,11 @@ void run_agent_on_delivered(void *ctx)
 }
 
 /* Interface and data-plane thread. Returns NULL or what went wrong and what to do. */
-const char *run_agent_start_tunnel(struct run_agent *a)
+const char *run_agent_start_tunnel(struct run_agent *a, unsigned active_ms)
 {
 	static char why[300];
 	struct run_tunnel_config cfg = { .mtu = (size_t)a->profile.mtu, .port = (uint16_t)a->profile.port,
-					 .fwmark = RUN_AGENT_FWMARK, .tai_floor = load_tai(a),
+					 .fwmark = RUN_AGENT_FWMARK, .tai_floor = load_tai(a), .active_ms = active_ms,
 					 .filter = a->profile.disable_firewall != CLIENT_YES };
 	int err = run_tunnel_tun(&cfg, a->profile.iface);
 

@@ -76,14 +76,15 @@ void run_agent_start_up(struct run_agent *a, const Management__LoginResponse *r)
 					    .force_relay = env_true("NB_FORCE_RELAY"),
 					    .relay_only = env_true("NB_ICE_FORCE_RELAY_CONN"),
 					    .home_relays = getenv("NB_HOME_RELAY_SERVERS") };
-	const char *why = run_agent_start_tunnel(a);
+	const char *why;
 	int err;
 
+	read_lazy(&cfg);
+	why = run_agent_start_tunnel(a, client_lazy_watch_ms(cfg.idle_ns));
 	if (why) {
 		run_agent_give_up(a, CLIENT_ENGINE_FAILED, why);
 		return;
 	}
-	read_lazy(&cfg);
 	nbc_x25519_base(cfg.public_key, a->private_key);
 	cfg.port = run_tunnel_port(a->tunnel);
 	a->engine = client_engine_new(&cfg, os_now());

@@ -1006,7 +1006,7 @@ static unsigned handshake_burst(void)
 
 static int device_new(struct run_shard *t, const struct run_tunnel_config *cfg)
 {
-	struct wg_config wc = { .mtu = cfg->mtu, .random = nbc_random, .tai_floor = cfg->tai_floor,
+	struct wg_config wc = { .mtu = cfg->mtu, .active_ms = cfg->active_ms, .random = nbc_random, .tai_floor = cfg->tai_floor,
 				.handshake_burst = handshake_burst(),
 				.shard = (uint8_t)t->path.shard, .shards = (uint8_t)t->path.shards };
 	int err;

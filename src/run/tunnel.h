@@ -40,6 +40,7 @@ struct run_tunnel_config {
 	uint8_t private_key[NB_KEY_LEN];
 	bool filter;			/* access control: inbound is denied until run_tunnel_set_filter allows */
 	struct nb_wall tai_floor;	/* from RUN_TUNNEL_TAI of an earlier run; 0: none */
+	unsigned active_ms;		/* that data passes is told at most that often; 0: 4000 */
 };
 
 /* Open TUN interface `name` with cfg->mtu into cfg->tun_fds, and set cfg->offloads to what it has together with what

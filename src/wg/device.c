@@ -32,6 +32,8 @@ int wg_new(struct wg_dev **out, const struct wg_config *cfg, struct nb_time now,
 		d->cfg.max_peers = 4096;
 	if (!d->cfg.max_staged)
 		d->cfg.max_staged = 1024;
+	if (!d->cfg.active_ms)
+		d->cfg.active_ms = WG_ACTIVE_MS;
 	if (!d->cfg.mtu)
 		d->cfg.mtu = 1420;
 	d->checker.burst = cfg->handshake_burst ? cfg->handshake_burst : 128;

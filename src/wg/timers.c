@@ -246,7 +246,7 @@ void wg_timers_stop(struct wg_peer *p)
 /* Whoever watches the path must look closely while somebody needs it. */
 static void tell_active(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
-	if (p->active_told.ns && nb_time_diff(now, p->active_told) < WG_ACTIVE_GAP)
+	if (p->active_told.ns && nb_time_diff(now, p->active_told) < d->cfg.active_ms * NB_MS)
 		return;
 	p->active_told = now;
 	wg_raise(d, p, WG_EV_ACTIVE);

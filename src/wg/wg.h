@@ -70,6 +70,7 @@ struct wg_config {
 					 * touched when it is first used */
 	size_t mtu;			/* inner: largest packet that may wait, and limit of the padding; 0: 1420 */
 	unsigned handshake_burst;	/* handshake messages in 1 s before cookies are demanded; 0: 128 */
+	unsigned active_ms;		/* WG_EV_ACTIVE is told at most that often; 0: 4000 */
 	nb_random_fn random;		/* required */
 	void *random_ctx;
 	struct nb_wall tai_floor;	/* no initiation carries a stamp at or below this (persisted value) */
@@ -195,7 +196,7 @@ enum wg_event_kind {
 	WG_EV_ROAMED,		/* an authenticated packet moved the endpoint */
 	WG_EV_GAVE_UP,		/* no answer within 90 s: waiting packets were dropped */
 	WG_EV_WANTED,		/* a packet waits for a peer without endpoint (told at most once per second) */
-	WG_EV_ACTIVE,		/* data is sent or received (told at most every 4 s) */
+	WG_EV_ACTIVE,		/* data is sent or received (told at most every active_ms) */
 	WG_EV_SILENT,		/* for 0.4 s nothing came back the way we send, though data or a handshake went out; told again while
 				 * that goes on. One-way traffic does it, too */
 	WG_EV_TAI,		/* persist `tai` now: it is ahead of every stamp used for the next hour */

@@ -60,7 +60,7 @@ enum wg_msg_type { WG_MSG_INITIATION = 1, WG_MSG_RESPONSE, WG_MSG_COOKIE, WG_MSG
 #define WG_RATE_PER_SEC 20
 #define WG_RATE_BURST 5
 #define WG_WANTED_GAP (1 * NB_SEC)
-#define WG_ACTIVE_GAP (4 * NB_SEC)
+#define WG_ACTIVE_MS 4000
 #define WG_SILENCE (400 * NB_MS)
 #define WG_PEER_STAGED_MAX 64	/* packets of one peer waiting for its handshake; the oldest goes */
 #define WG_TAI_AHEAD (3600 * NB_SEC)

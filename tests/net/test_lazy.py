@@ -103,6 +103,10 @@ def test_asleep_until_the_first_packet(lab):
         took.append(first_ping(x, y.overlay))
     print(f"\n  first packet to its answer: {', '.join(f'{t:.1f}' for t in took)} ms")
     assert max(took) < 1000
+    # Nobody falls asleep while data flows.
+    r = lab.exec("alpha", "ping", "-q", "-c", "25", "-i", "0.1", "-W", "2", b.overlay, check=False)
+    assert " 0% packet loss" in r.stdout and "rtt" in r.stdout, r.stdout
+    assert len(re.findall("bravo.*: connecting", lab.log("alpha.log"))) <= rounds + 2
     # The first SYN is the one that connects.
     wait_for(lambda: asleep(a, b), limit=8)
     listener = lab.spawn("bravo", "nc", "-l", "-N", b.overlay, "7000", log="nc.log")

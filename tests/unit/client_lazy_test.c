@@ -56,6 +56,8 @@ static void idle_time(void **state)
 		assert_int_equal(client_lazy_idle_parse(&ns, rows[i].text), rows[i].bad ? NB_E_BAD : 0);
 		assert_int_equal(ns, rows[i].seconds * NB_SEC);
 	}
+	assert_int_equal(client_lazy_watch_ms(CLIENT_LAZY_IDLE_NS), 4000);
+	assert_int_equal(client_lazy_watch_ms(NB_SEC), 250);
 }
 
 static void versions(void **state)

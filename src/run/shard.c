@@ -403,6 +403,8 @@ static void stream_out(void *ctx, const struct wg_ep *ep, struct nb_bytes data)
 	h = hand_message(t, r, ep, data);
 	if (!h)
 		return;
+	h->ecn = 0;
+	h->admitted = false;
 	h->out = true;
 	run_ring_commit(r);
 	wake(t, 0);

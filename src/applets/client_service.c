@@ -50,7 +50,7 @@ static const char run_about[] =
 	"                                               tso, uso, segment, gro with commas, where one of them is broken\n"
 	"  NB_TUNNEL_THREADS=N                          threads that move packets, 1 to 4 (default 1 on up to three processors,\n"
 	"                                               then half as many as there are)\n"
-	"  NB_CONNTRACK_TCP_MAX, _UDP_MAX, _ICMP_MAX    connections remembered (65536, 16384, 2048)\n"
+	"  NB_CONNTRACK_TCP_MAX, _UDP_MAX, _ICMP_MAX    connections each thread remembers (65536, 16384, 2048)\n"
 	"  NB_CONNTRACK_TCP_FIN_WAIT_TIMEOUT, NB_CONNTRACK_TCP_CLOSE_WAIT_TIMEOUT, NB_CONNTRACK_TCP_LAST_ACK_TIMEOUT\n"
 	"                                               how long closing connections are (60s, 60s, 30s)\n"
 	"  NB_DISABLE_CONNTRACK=true                    access rules decide about every packet, answers to connections from\n"

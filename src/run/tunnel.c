@@ -173,7 +173,7 @@ void run_tunnel_set_filter(struct run_tunnel *t, struct filter_table *rules)
 	struct filter_table *old;
 
 	filter_free_past(t);
-	if (!run_shard_filters(t->shard[0])) {
+	if (!rules || !run_shard_filters(t->shard[0])) {
 		filter_table_free(rules);
 		return;
 	}

@@ -2,6 +2,9 @@
  * a pair of UDP sockets (IPv4 and IPv6, one port for all, shared with STUN) and a queue of the TUN interface; the
  * first also owns the connections to relays and TURN servers (link.h). The control thread talks to each through a ring
  * of commands and receives a ring of messages; every ring has one producer, one consumer and an eventfd.
+ * Memory, touched as it is used: 2.9 MB for each thread, 0.64 MB for each pair of threads and direction, 0.8 kB for each
+ * peer in each thread it is not at home in, up to 8 MB of flows for each thread that filters. The system's socket buffers
+ * are 7 MB each.
  * All calls below belong to one control thread. Deciding anything (ICE, names, policy) stays out.
  * Design: design.md "Process model", "Data plane". Tests: tests/unit/run_tunnel_test.c,
  * tests/net/test_wireguard_interop.py. */

@@ -270,16 +270,16 @@ static const struct os_udp_in *receive(struct run_relay *r, const struct os_udp 
 	return in;
 }
 
-/* Datagram `at` of a message, which is cut off at; false after the last. */
+/* The datagram that begins at *at, which moves on; false after the last. One may be empty. */
 static bool next_dgram(const struct os_udp_in *in, size_t *at, struct nb_bytes *out)
 {
 	size_t left = in->n - *at;
 
-	if (in->cut || in->segment > DGRAM_MAX || (!left && *at))
+	if (in->cut || in->segment > DGRAM_MAX || *at > in->n)
 		return false;
 	*out = nb_bytes(in->p + *at, left < in->segment ? left : in->segment);
-	*at += out->n;
-	return out->n > 0;
+	*at += left > out->n ? out->n : left + 1;
+	return true;
 }
 
 static void from_client(struct run_relay *r, const struct listener *l, const struct os_udp_in *in)

@@ -190,6 +190,12 @@ int app_open_log(const char *who, const char *path)
 
 /* ---- setters that every server has ---- */
 
+int app_set_text(const char **out, const char *text)
+{
+	*out = text;
+	return *text ? 0 : NB_E_CONFIG;
+}
+
 int app_set_bool(void *to, const char *text)
 {
 	bool *out = to;
@@ -217,27 +223,21 @@ int app_ignore(void *to, const char *text)
 
 /* ---- STUN and TURN ---- */
 
-#define RELAY_SETTER(fn, call) \
-	static int fn(void *to, const char *text) \
-	{ \
-		struct relay_config *c = to; \
-		return call; \
-	}
-RELAY_SETTER(set_listen, relay_set_listen(c, text))
-RELAY_SETTER(set_tcp, relay_set_tcp(c, text))
-RELAY_SETTER(set_alt_port, relay_set_alt_port(c, text))
-RELAY_SETTER(set_alt_ip, relay_set_alt_ip(c, text))
-RELAY_SETTER(set_secret, relay_set_text(c->secret, sizeof c->secret, text))
-RELAY_SETTER(set_turn_user, relay_set_user(c, text))
-RELAY_SETTER(set_realm, relay_set_text(c->realm, sizeof c->realm, text))
-RELAY_SETTER(set_ports, relay_set_ports(c, text))
-RELAY_SETTER(set_external, relay_set_external(c, text))
-RELAY_SETTER(set_allow, relay_set_allow(c, text))
-RELAY_SETTER(set_max_allocations, relay_set_number(&c->max_allocations, 1, 65536, text))
-RELAY_SETTER(set_user_quota, relay_set_number(&c->max_per_user, 1, 65536, text))
-RELAY_SETTER(set_max_lifetime, relay_set_number(&c->max_lifetime_s, 60, 86400, text))
-RELAY_SETTER(set_max_bps, relay_set_rate(&c->user_rate, text))
-RELAY_SETTER(set_capacity, relay_set_rate(&c->total_rate, text))
+APP_SETTER(struct relay_config, set_listen, relay_set_listen(s, text))
+APP_SETTER(struct relay_config, set_tcp, relay_set_tcp(s, text))
+APP_SETTER(struct relay_config, set_alt_port, relay_set_alt_port(s, text))
+APP_SETTER(struct relay_config, set_alt_ip, relay_set_alt_ip(s, text))
+APP_SETTER(struct relay_config, set_secret, relay_set_text(s->secret, sizeof s->secret, text))
+APP_SETTER(struct relay_config, set_turn_user, relay_set_user(s, text))
+APP_SETTER(struct relay_config, set_realm, relay_set_text(s->realm, sizeof s->realm, text))
+APP_SETTER(struct relay_config, set_ports, relay_set_ports(s, text))
+APP_SETTER(struct relay_config, set_external, relay_set_external(s, text))
+APP_SETTER(struct relay_config, set_allow, relay_set_allow(s, text))
+APP_SETTER(struct relay_config, set_max_allocations, relay_set_number(&s->max_allocations, 1, 65536, text))
+APP_SETTER(struct relay_config, set_user_quota, relay_set_number(&s->max_per_user, 1, 65536, text))
+APP_SETTER(struct relay_config, set_max_lifetime, relay_set_number(&s->max_lifetime_s, 60, 86400, text))
+APP_SETTER(struct relay_config, set_max_bps, relay_set_rate(&s->user_rate, text))
+APP_SETTER(struct relay_config, set_capacity, relay_set_rate(&s->total_rate, text))
 
 /* The first line of a file. */
 static int set_secret_file(void *to, const char *text)

@@ -43,6 +43,16 @@ int app_read(const struct app_command *c, int argc, char **argv);
 /* Append the log to a file; NULL, "" and "console": stderr. Returns 0 or an exit status after a message. */
 int app_open_log(const char *who, const char *path);
 
+/* A setter that is one expression of s, the settings, and text. */
+#define APP_SETTER(type, fn, call) \
+	static int fn(void *to, const char *text) \
+	{ \
+		type *s = to; \
+		return call; \
+	}
+
+/* Any text but an empty one; it is borrowed. */
+int app_set_text(const char **out, const char *text);
 /* "true" or "false". */
 int app_set_bool(void *to, const char *text);
 int app_set_log_level(void *to, const char *text);

@@ -56,27 +56,15 @@ static int set_stun_ports(void *to, const char *text)
 	return relay_set_stun_ports(&((struct settings *)to)->cfg, text);
 }
 
-static int text_into(const char **out, const char *text)
-{
-	*out = text;
-	return *text ? 0 : NB_E_CONFIG;
-}
-
-#define SETTER(fn, call) \
-	static int fn(void *to, const char *text) \
-	{ \
-		struct settings *s = to; \
-		return call; \
-	}
-SETTER(set_listen, set_endpoint(&s->run.listen, text))
-SETTER(set_metrics, relay_set_metrics(&s->run.metrics, text))
-SETTER(set_exposed, text_into(&s->exposed, text))
-SETTER(set_auth_secret, relay_set_text(s->cfg.auth_secret, sizeof s->cfg.auth_secret, text))
-SETTER(set_cert, text_into(&s->run.cert_file, text))
-SETTER(set_key, text_into(&s->run.key_file, text))
-SETTER(set_user, relay_set_text(s->user, sizeof s->user, text))
-SETTER(set_enable_stun, app_set_bool(&s->enable_stun, text))
-SETTER(set_log_file, text_into(&s->log_file, text))
+APP_SETTER(struct settings, set_listen, set_endpoint(&s->run.listen, text))
+APP_SETTER(struct settings, set_metrics, relay_set_metrics(&s->run.metrics, text))
+APP_SETTER(struct settings, set_exposed, app_set_text(&s->exposed, text))
+APP_SETTER(struct settings, set_auth_secret, relay_set_text(s->cfg.auth_secret, sizeof s->cfg.auth_secret, text))
+APP_SETTER(struct settings, set_cert, app_set_text(&s->run.cert_file, text))
+APP_SETTER(struct settings, set_key, app_set_text(&s->run.key_file, text))
+APP_SETTER(struct settings, set_user, relay_set_text(s->user, sizeof s->user, text))
+APP_SETTER(struct settings, set_enable_stun, app_set_bool(&s->enable_stun, text))
+APP_SETTER(struct settings, set_log_file, app_set_text(&s->log_file, text))
 
 static const struct app_option rows[] = {
 	{ "listen-address", 'l', 0, "ADDR:PORT", set_listen, "TCP address of the relay protocol (default :443)" },

@@ -82,39 +82,27 @@ static int set_log_level(struct settings *s, const char *text)
 	return app_set_log_level(NULL, text);
 }
 
-static int text_into(const char **out, const char *text)
-{
-	*out = text;
-	return *text ? 0 : NB_E_CONFIG;
-}
-
-#define SETTER(fn, call) \
-	static int fn(void *to, const char *text) \
-	{ \
-		struct settings *s = to; \
-		return call; \
-	}
-SETTER(on_listen, set_listen(s, text))
-SETTER(on_port, set_port(s, text))
-SETTER(on_disable_legacy, set_disable_legacy(s, text))
-SETTER(on_log_level, set_log_level(s, text))
-SETTER(on_api_limit, app_set_bool(&s->run.api_limit, text))
-SETTER(on_api_rpm, relay_set_number(&s->run.api_rpm, 1, 1000000, text))
-SETTER(on_api_burst, relay_set_number(&s->run.api_burst, 1, 1000000, text))
-SETTER(on_token, app_set_bool(&s->token, text))
-SETTER(on_relay_protocol, app_set_bool(&s->run.relay_protocol, text))
-SETTER(on_metrics, relay_set_metrics(&s->run.metrics, text))
-SETTER(on_data_dir, text_into(&s->run.data_dir, text))
-SETTER(on_url, text_into(&s->run.external_url, text))
-SETTER(on_cert, text_into(&s->run.cert_file, text))
-SETTER(on_key, text_into(&s->run.key_file, text))
-SETTER(on_user, text_into(&s->run.user, text))
-SETTER(on_dns_domain, text_into(&s->run.mgmt.dns_domain, text))
-SETTER(on_log_file, text_into(&s->log_file, text))
-SETTER(on_config, text_into(&s->config, text))
-SETTER(on_email, text_into(&s->email, text))
-SETTER(on_name, text_into(&s->name, text))
-SETTER(on_password, text_into(&s->password, text))
+APP_SETTER(struct settings, on_listen, set_listen(s, text))
+APP_SETTER(struct settings, on_port, set_port(s, text))
+APP_SETTER(struct settings, on_disable_legacy, set_disable_legacy(s, text))
+APP_SETTER(struct settings, on_log_level, set_log_level(s, text))
+APP_SETTER(struct settings, on_api_limit, app_set_bool(&s->run.api_limit, text))
+APP_SETTER(struct settings, on_api_rpm, relay_set_number(&s->run.api_rpm, 1, 1000000, text))
+APP_SETTER(struct settings, on_api_burst, relay_set_number(&s->run.api_burst, 1, 1000000, text))
+APP_SETTER(struct settings, on_token, app_set_bool(&s->token, text))
+APP_SETTER(struct settings, on_relay_protocol, app_set_bool(&s->run.relay_protocol, text))
+APP_SETTER(struct settings, on_metrics, relay_set_metrics(&s->run.metrics, text))
+APP_SETTER(struct settings, on_data_dir, app_set_text(&s->run.data_dir, text))
+APP_SETTER(struct settings, on_url, app_set_text(&s->run.external_url, text))
+APP_SETTER(struct settings, on_cert, app_set_text(&s->run.cert_file, text))
+APP_SETTER(struct settings, on_key, app_set_text(&s->run.key_file, text))
+APP_SETTER(struct settings, on_user, app_set_text(&s->run.user, text))
+APP_SETTER(struct settings, on_dns_domain, app_set_text(&s->run.mgmt.dns_domain, text))
+APP_SETTER(struct settings, on_log_file, app_set_text(&s->log_file, text))
+APP_SETTER(struct settings, on_config, app_set_text(&s->config, text))
+APP_SETTER(struct settings, on_email, app_set_text(&s->email, text))
+APP_SETTER(struct settings, on_name, app_set_text(&s->name, text))
+APP_SETTER(struct settings, on_password, app_set_text(&s->password, text))
 
 static const struct app_option rows[] = {
 	{ "config", 'c', BOTH, "FILE", on_config, "stock's config.yaml (netbird-server) or management.json (netbird-mgmt)" },

@@ -2,6 +2,7 @@
 handshakes answered per second and per second of processor time, driven by wg_load (tests/net/wg_load.c), whose initiators
 have an address each and were prepared beforehand; and what 1,000 entries in one peer's allowed-ips cost TCP."""
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -95,7 +96,7 @@ def allowed(lab):
 
 def main():
     leave_if_unwanted(NAMES)
-    with Lab("nbpeers") as lab:
+    with Lab(f"nbp{os.getpid()}") as lab:
         wireguard_go()
         if wanted("peers-memory") or wanted("handshakes"):
             many(lab)

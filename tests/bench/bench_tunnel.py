@@ -167,7 +167,7 @@ def against_boringtun(lab):
 
 def main():
     leave_if_unwanted(NAMES)
-    with Lab("nbbench") as lab:
+    with Lab(f"nbb{os.getpid()}") as lab:
         wireguard_go()
         if any(wanted(name) for name, *_ in FIGURES):
             against_go(lab)

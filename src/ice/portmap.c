@@ -206,6 +206,14 @@ static void put_pmp_map(const struct ice_portmap *m, struct nb_buf *b, uint32_t 
 	nb_buf_be32(b, lifetime_s);
 }
 
+static void health_later(struct ice_portmap *m, struct nb_time now)
+{
+	if (m->cfg.no_health)
+		timer_stop(&m->pcp_announce);
+	else
+		timer_start(&m->pcp_announce, nb_time_add_ms(now, HEALTH_MS));
+}
+
 static bool put_release(struct ice_portmap *m, struct nb_buf *b)
 {
 	if (m->closed)
@@ -228,7 +236,7 @@ static bool put_request(struct ice_portmap *m, struct nb_buf *b, struct nb_time 
 		renewal_sent(m, &m->pmp_map, PMP_FIRST_MS, now);
 		put_pmp_map(m, b, ICE_PORTMAP_LIFETIME_S);
 	} else if (nb_time_due(m->pcp_announce.next, now)) {
-		timer_start(&m->pcp_announce, nb_time_add_ms(now, HEALTH_MS));
+		health_later(m, now);
 		put_pcp_header(m, b, PCP_ANNOUNCE, 0);
 	} else if (nb_time_due(m->pmp_address.next, now)) {
 		if (m->proto == ICE_PORTMAP_NATPMP)
@@ -312,7 +320,7 @@ static void pcp_mapped(struct ice_portmap *m, struct nb_cur *c, uint32_t lifetim
 	timer_stop(&m->pmp_map);
 	timer_stop(&m->pmp_address);
 	timer_start(&m->pcp_map, renewal(m, now));
-	timer_start(&m->pcp_announce, nb_time_add_ms(now, HEALTH_MS));
+	health_later(m, now);
 }
 
 /* Is what follows the header the answer to our MAP? Leaves the cursor at the external port. */
@@ -506,6 +514,7 @@ void ice_portmap_check(struct ice_portmap *m, struct nb_time now)
 void ice_portmap_release(struct ice_portmap *m)
 {
 	m->closing = true;
+	m->closed = false;
 	m->news = ICE_PORTMAP_EV_NONE;
 }
 

@@ -33,6 +33,7 @@ struct ice_portmap_config {
 	uint16_t port;			/* internal port, and the external one we wish for */
 	nb_random_fn random;
 	void *random_ctx;
+	bool no_health;			/* PCP: do not ask every minute whether the gateway has restarted */
 };
 
 enum ice_portmap_event_type {
@@ -85,7 +86,7 @@ struct ice_portmap {
 void ice_portmap_init(struct ice_portmap *m, const struct ice_portmap_config *cfg, struct nb_time now);
 /* Something around us has changed: see soon whether the gateway is still the one that has our mapping. */
 void ice_portmap_check(struct ice_portmap *m, struct nb_time now);
-/* Stop asking, delete the mapping if there is one: ice_portmap_output() has the last datagram. */
+/* Stop asking, delete the mapping if there is one: ice_portmap_output() has the last datagram. Again: once more. */
 void ice_portmap_release(struct ice_portmap *m);
 /* One datagram. Returns 0 when it was an answer we wanted, else NB_E_BAD and no change. */
 int ice_portmap_input(struct ice_portmap *m, const struct nb_endpoint *from, struct nb_bytes in, struct nb_time now);

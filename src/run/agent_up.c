@@ -52,6 +52,7 @@ static bool env_true(const char *name)
 static void start_portmap(struct run_agent *a, const struct client_engine_config *engine)
 {
 	struct run_portmap_config cfg = { .loop = a->cfg.loop, .port = engine->port, .mark = RUN_AGENT_FWMARK,
+					  .no_health = env_true("NB_DISABLE_PCP_HEALTH_CHECK"),
 					  .mapped = run_agent_on_mapped, .ctx = a };
 
 	if (env_true("NB_DISABLE_NAT_MAPPER") || engine->force_relay || engine->relay_only)

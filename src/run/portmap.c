@@ -1,6 +1,7 @@
 /* portmap.c - see portmap.h. */
 #include "run/portmap.h"
 
+#include <poll.h>
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -12,6 +13,10 @@
 #include "os/socket.h"
 #include "os/udp.h"
 #include "run/upnp.h"
+
+#define RELEASE_TRIES 3
+#define RELEASE_MS 100
+#define MAP_REPLY 0x81		/* second byte, of PCP and NAT-PMP alike */
 
 /* One gateway, IPv4 or IPv6. */
 struct leg {
@@ -108,22 +113,26 @@ static void on_event(struct leg *g, const struct ice_portmap_event *ev)
 	run_defer_call(p->cfg.loop, &p->tell);
 }
 
-static void drain(struct leg *g)
+/* Returns how many datagrams went out. */
+static unsigned drain(struct leg *g)
 {
 	uint8_t room[ICE_PORTMAP_DGRAM_MAX];
 	struct nb_dgram d = { .p = room, .cap = sizeof room };
 	struct ice_portmap_event ev;
 	struct os_udp u;
+	unsigned n = 0;
 
 	os_udp_init(&u, g->fd);
 	while (ice_portmap_output(&g->core, &d, os_now())) {
 		struct os_udp_out out = { .to = d.to, .part = { nb_bytes(d.p, d.n) } };
 
 		os_udp_send(&u, &out, 1);
+		n++;
 	}
 	while (ice_portmap_event(&g->core, &ev))
 		on_event(g, &ev);
 	run_timer_set(&g->timer, ice_portmap_deadline(&g->core));
+	return n;
 }
 
 static void on_timer(void *ctx, struct nb_time now)
@@ -161,13 +170,43 @@ static void on_announced(void *ctx, int events)
 	receive(g, g->hear_fd);
 }
 
+/* Has the gateway answered a request for a mapping? Other answers may still be in the socket. */
+static bool answered(struct leg *g)
+{
+	struct pollfd fd = { .fd = g->fd, .events = POLLIN };
+	uint8_t room[ICE_PORTMAP_INPUT_MAX];
+	struct os_udp_in in = { .p = room, .cap = sizeof room };
+	struct os_udp u;
+
+	os_udp_init(&u, g->fd);
+	while (poll(&fd, 1, RELEASE_MS) > 0 && os_udp_recv(&u, &in, 1) > 0) {
+		if (in.n > 1 && room[1] == MAP_REPLY && nb_addr_eq(&in.from.addr, &g->route.gateway))
+			return true;
+		in.cap = sizeof room;
+	}
+	return false;
+}
+
+/* The deletion is the last chance: wait a moment for its answer, say it again without one. Answers are rarely slower than
+ * a few milliseconds; a gateway that is gone costs all of RELEASE_TRIES * RELEASE_MS. */
+static void release(struct leg *g, bool wait)
+{
+	unsigned sent;
+
+	for (unsigned i = 0; i < RELEASE_TRIES; i++) {
+		ice_portmap_release(&g->core);
+		sent = drain(g);
+		if (!sent || !wait || answered(g))
+			return;
+	}
+}
+
 static void leg_stop(struct leg *g, bool wait)
 {
 	if (!g->on)
 		return;
 	g->on = false;
-	ice_portmap_release(&g->core);
-	drain(g);
+	release(g, wait);
 	run_timer_stop(&g->timer);
 	run_io_set(&g->io, -1, 0);
 	run_io_set(&g->hear_io, -1, 0);
@@ -194,7 +233,8 @@ static void listen_to_announcements(struct leg *g)
 
 static void leg_start(struct leg *g, const struct os_route *r)
 {
-	struct ice_portmap_config cfg = { .gateway = r->gateway, .local = r->source, .port = g->p->cfg.port, .random = nbc_random };
+	struct ice_portmap_config cfg = { .gateway = r->gateway, .local = r->source, .port = g->p->cfg.port, .random = nbc_random,
+					  .no_health = g->p->cfg.no_health };
 	struct nb_endpoint at = { r->source, 0 };
 	struct os_sockopt opt = { .mark = g->p->cfg.mark };
 

@@ -14,6 +14,7 @@ struct run_portmap;
 
 struct run_portmap_config {
 	struct run_loop *loop;
+	bool no_health;			/* NB_DISABLE_PCP_HEALTH_CHECK */
 	uint16_t port;			/* the port to be reached at */
 	uint32_t mark;			/* of our packets to the gateway; routes are looked up with it */
 	/* The external endpoint when there is one, or a new one; port 0 when it is lost. The address is 0.0.0.0 when

@@ -507,6 +507,23 @@ static void lost_datagrams(void **state)
 	expect_mapped(ICE_PORTMAP_NATPMP, "203.0.113.9", 40001);
 }
 
+/* Switched off, the gateway is not asked about its health; the mapping is renewed all the same. */
+static void no_health_checks(void **state)
+{
+	struct ice_portmap_config cfg = { .gateway = addr(GATEWAY), .local = addr(INNER), .port = PORT, .random = rnd,
+					  .no_health = true };
+
+	(void)state;
+	ice_portmap_init(&m, &cfg, now);
+	run(24 * 3600 * 1000);
+	assert_int_equal(gw.nannounces, 0);
+	assert_true(gw.nmaps > 12);
+	expect_mapped(ICE_PORTMAP_PCP, "203.0.113.9", 40001);
+	ice_portmap_check(&m, now);
+	run(600000);
+	assert_int_equal(gw.nannounces, 1);
+}
+
 static void released(void **state)
 {
 	(void)state;
@@ -518,7 +535,13 @@ static void released(void **state)
 	assert_int_equal(gw.ndeletes, 1);
 	assert_int_equal(nb_get_be32(gw.last + 4), 0);
 	assert_true(nb_time_is_never(ice_portmap_deadline(&m)));
+	/* The gateway may not have got it: once more. */
+	ice_portmap_release(&m);
+	settle();
+	assert_int_equal(gw.ndeletes, 2);
+	assert_true(nb_time_is_never(ice_portmap_deadline(&m)));
 	gw.pcp = false;
+	gw.ndeletes = 1;
 	begin_with(GATEWAY, INNER);
 	run(10);
 	assert_true(gw.mapped);
@@ -637,7 +660,7 @@ int main(void)
 		cmocka_unit_test_setup(silence_is_not_pestered, setup),
 		cmocka_unit_test_setup(an_announcement_ends_the_wait, setup),
 		cmocka_unit_test_setup(lost_datagrams, setup),
-		cmocka_unit_test_setup(released, setup),
+		cmocka_unit_test_setup(released, setup), cmocka_unit_test_setup(no_health_checks, setup),
 		cmocka_unit_test_setup(release_before_any_answer, setup),
 		cmocka_unit_test_setup(ipv6_pinhole, setup),
 		cmocka_unit_test_setup(empty_success, setup),

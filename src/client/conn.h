@@ -54,6 +54,8 @@ struct client_network {
 	uint16_t port;				/* shared UDP port */
 	struct nb_endpoint stun[ICE_SERVERS_MAX];	/* STUN and TURN servers, resolved */
 	size_t nstun;
+	struct nb_endpoint reflexive[ICE_SERVERS_MAX];	/* or what they have answered already: see CLIENT_CONN_GATHER */
+	size_t nreflexive;
 	struct nb_endpoint relayed[4];		/* TURN allocations: address of via i + 1; family 0 while absent */
 	uint32_t relayed_priority[4];	/* of their candidates */
 	size_t nrelayed;
@@ -95,6 +97,7 @@ enum client_conn_event_type {
 				 * client_conn_relay_up() or _gone() */
 	CLIENT_CONN_RELAY_CLOSE,	/* close that channel, without an answer */
 	CLIENT_CONN_CHANGED,	/* client_conn_status() has something new */
+	CLIENT_CONN_GATHER,	/* a session begins: client_network.reflexive should be fresh, or become so */
 };
 
 struct client_conn_event {

@@ -61,6 +61,11 @@ static void offer_network(struct client_conn *c, struct nb_time now)
 	offer_mapping(c, now);
 	for (size_t i = 0; i < net->nstun; i++)
 		ice_add_stun_server(s->agent, &net->stun[i], net->port, now);
+	for (size_t i = 0; i < net->nreflexive; i++) {
+		cand = (struct ice_candidate){ .type = ICE_SRFLX, .at = net->reflexive[i] };
+		cand.related = (struct nb_endpoint){ { .family = cand.at.addr.family }, net->port };
+		ice_add_local(s->agent, &cand, now);
+	}
 	for (size_t i = 0; s->turn && i < net->nrelayed; i++) {
 		cand = (struct ice_candidate){ .type = ICE_RELAY, .via = (unsigned)i + 1, .at = net->relayed[i],
 					       .priority = net->relayed_priority[i] };
@@ -267,6 +272,7 @@ void client_conn_begin_session(struct client_conn *c, const struct client_signal
 	memcpy(s->remote, m->session, sizeof s->remote);
 	s->turn = net->relay_only || !(net->relay_url[0] || net->relay_configured) || !m->relay_url[0];
 	c->session = s;
+	client_conn_push(c, CLIENT_CONN_GATHER);
 	offer_network(c, now);
 	client_conn_use_early(c, m->ufrag, now);
 }

@@ -233,6 +233,9 @@ static void on_conn_event(struct client_engine *e, struct engine_peer *p, struct
 		client_relays_close(e->relays, p->channel);
 		p->channel = 0;
 		break;
+	case CLIENT_CONN_GATHER:
+		client_gather_want(e, now);
+		break;
 	case CLIENT_CONN_CHANGED:
 		note_turn(e, p, now);
 		client_engine_lazy_look(e, p, now);
@@ -427,8 +430,10 @@ void client_engine_hosts(struct client_engine *e, const struct nb_addr *hosts, s
 	memcpy(e->net.hosts, hosts, n * sizeof *hosts);
 	e->net.nhosts = n;
 	/* Allocations belong to the address they were made from. */
-	if (moved)
+	if (moved) {
 		client_servers_moved(e, now);
+		client_gather_moved(e, now);
+	}
 	if (hard)
 		client_nat_schedule(e, true, now);
 	if (hard)
@@ -447,6 +452,7 @@ void client_engine_woke(struct client_engine *e, int64_t slept_ns, struct nb_tim
 
 	nb_info("stood still for %lld s: paths are looked at again", (long long)(slept_ns / NB_SEC));
 	client_relays_hurry(e->relays, now);
+	client_gather_want(e, now);
 	while (nb_map_next(&e->peers, &it)) {
 		struct engine_peer *p = it.value;
 
@@ -470,6 +476,7 @@ void client_engine_mapped(struct client_engine *e, const struct nb_endpoint *ext
 void client_engine_dgram(struct client_engine *e, const struct nb_endpoint *from, const struct nb_endpoint *to,
 			 struct nb_bytes data, struct nb_time now)
 {
+	bool changed;
 	struct client_conn *c;
 	struct nb_dgram d = { .from = *from, .p = (uint8_t *)(uintptr_t)data.p, .n = data.n };
 
@@ -478,6 +485,11 @@ void client_engine_dgram(struct client_engine *e, const struct nb_endpoint *from
 	/* STUN from inside the tunnel would tie the tunnel to itself. */
 	if (nb_prefix_contains(&e->v4, &from->addr) || (e->v6.addr.family && nb_prefix_contains(&e->v6, &from->addr)))
 		return;
+	if (client_gather_dgram(e, from, data, &changed, now)) {
+		if (changed)
+			network_changed(e, false, now);
+		return;
+	}
 	if (client_nat_dgram(e, from, data, now) || client_servers_dgram(e, from, data, now))
 		return;
 	c = ice_is_stun(data) ? client_conn_find(&e->demux, data) : NULL;
@@ -545,6 +557,7 @@ struct nb_time client_engine_deadline(const struct client_engine *e)
 {
 	struct nb_time t = nb_time_min(client_servers_deadline(e), client_nat_deadline(e));
 
+	t = nb_time_min(t, client_gather_deadline(e));
 	return nb_time_min(nb_time_min(e->next, t), nb_time_min(e->lazy_at, client_relays_deadline(e->relays)));
 }
 
@@ -553,6 +566,7 @@ void client_engine_timer(struct client_engine *e, struct nb_time now)
 	struct nb_time next = NB_TIME_NEVER;
 
 	client_servers_timer(e, now);
+	client_gather_timer(e, now);
 	client_nat_timer(e, now);
 	e->relay_now = now;
 	client_relays_timer(e->relays, now);

@@ -74,6 +74,15 @@ struct engine_server {
 	size_t nearly;
 };
 
+/* Our address as one server sees it. */
+struct engine_gather {
+	struct nb_endpoint server, mapped;	/* mapped.port 0: not known */
+	struct nb_time answered;
+	struct nb_time next;			/* never: nothing asked now */
+	unsigned tries;
+	uint8_t txid[12];
+};
+
 /* What our NAT does, measured a while after each change of network. */
 struct engine_nat {
 	struct ice_nat m;
@@ -95,6 +104,8 @@ struct client_engine {
 	struct nb_time next;		/* no connection is due earlier */
 	struct engine_server servers[SERVERS_MAX];
 	size_t nservers;
+	struct engine_gather gather[ICE_SERVERS_MAX];
+	size_t ngather;
 	struct engine_nat nat;
 	unsigned turn_links;		/* connections to servers so far */
 	unsigned server_epoch;		/* answers to look-ups of an older list are ignored */
@@ -173,6 +184,19 @@ const char *client_engine_why_asleep(const struct engine_peer *p);
 
 /* engine_paths.c: in words. NULL without memory. */
 Nestbox__NatView *client_nat_view(const struct ice_nat_report *r, struct nb_arena *a);
+
+/* engine_gather.c */
+/* The list of servers or their addresses changed: new ones are asked. */
+void client_gather_servers(struct client_engine *e, struct nb_time now);
+/* A session begins: ask those whose last answer is not fresh. */
+void client_gather_want(struct client_engine *e, struct nb_time now);
+/* We are on another network: what was known means nothing. */
+void client_gather_moved(struct client_engine *e, struct nb_time now);
+/* Consume an answer. changed: connections are to look at client_network again. */
+bool client_gather_dgram(struct client_engine *e, const struct nb_endpoint *from, struct nb_bytes data, bool *changed,
+			 struct nb_time now);
+void client_gather_timer(struct client_engine *e, struct nb_time now);
+struct nb_time client_gather_deadline(const struct client_engine *e);
 
 /* engine_nat.c */
 /* There is a server we did not know, or (moved) we are on another network: measure soon. */

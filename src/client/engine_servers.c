@@ -151,16 +151,6 @@ static void put_server(struct client_engine *e, struct engine_server *list, size
 	nb_wipe(&s, sizeof s);
 }
 
-/* The addresses every ICE agent asks for its mapped address. */
-static void refresh_stun(struct client_engine *e)
-{
-	e->net.nstun = 0;
-	for (size_t i = 0; i < e->nservers; i++)
-		for (size_t k = 0; k < e->servers[i].naddr; k++)
-			if (e->net.nstun < ICE_SERVERS_MAX)
-				e->net.stun[e->net.nstun++] = e->servers[i].addr[k];
-}
-
 /* UDP goes first; where it does not get through is seen soon. */
 static void begin_stream(const struct client_engine *e, struct engine_server *s, struct nb_time now)
 {
@@ -211,7 +201,7 @@ void client_servers_update(struct client_engine *e, const Management__NetbirdCon
 		else if (!s->stream && !s->naddr)
 			lookup(e, i, now);
 	}
-	refresh_stun(e);
+	client_gather_servers(e, now);
 }
 
 /* --- checks and allocations --- */
@@ -411,7 +401,7 @@ void client_servers_resolved(struct client_engine *e, unsigned id, const struct 
 		s->retry_at = nb_time_add(now, RETRY_NS);
 		return;
 	}
-	refresh_stun(e);
+	client_gather_servers(e, now);
 	client_nat_schedule(e, false, now);
 	if (s->turn)
 		start_allocation(e, s, now);

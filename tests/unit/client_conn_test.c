@@ -318,7 +318,9 @@ static void session_table(void **state)
 		memcpy(ufrag, ev.signal.ufrag, sizeof ufrag);
 		flush();
 		receive(CLIENT_SIGNAL_OFFER, sessions[i].second);
-		assert_true(next(-1));
+		do {
+			assert_true(next(-1));
+		} while (ev.type == CLIENT_CONN_GATHER);
 		assert_int_equal(ev.type, CLIENT_CONN_SEND);	/* no path was there: nothing to reset */
 		assert_int_equal(ev.signal.type, CLIENT_SIGNAL_ANSWER);
 		assert_int_equal(memcmp(id, ev.signal.session, sizeof id) != 0, sessions[i].renewed);

@@ -28,6 +28,8 @@ struct world {
 	unsigned last_lookup;
 	char last_host[64];
 	uint8_t dgram[2048];
+	uint8_t *keep_first;
+	size_t questions;
 	size_t ndgram, dgrams, nat_asked, nat_told;
 	uint8_t probe[128];		/* the last question about our NAT */
 	struct nb_endpoint probe_to;
@@ -142,6 +144,11 @@ static void op_dgram(void *arg, const struct nb_endpoint *to, const struct nb_ad
 		return;
 	}
 	w->dgrams++;
+	w->questions += data.n == 20;	/* a Binding request without attributes */
+	if (w->keep_first && data.n == 20) {
+		memcpy(w->keep_first, data.p, 20);
+		w->keep_first = NULL;
+	}
 	w->dgram_to = *to;
 	w->ndgram = data.n;
 	memcpy(w->dgram, data.p, data.n);
@@ -528,7 +535,7 @@ static void a_stun_server_is_looked_up_and_checked(void **state)
 	client_engine_resolved(w->e, w->last_lookup + 1, &addr, 1, w->now);	/* not ours */
 	assert_int_equal(w->dgrams, 0);
 	client_engine_resolved(w->e, w->last_lookup, &addr, 1, w->now);
-	assert_int_equal(w->dgrams, 1);
+	assert_int_equal(w->dgrams, 2);		/* for our mapped address, and whether it works */
 	assert_int_equal(w->dgram_to.port, 3479);
 	assert_false(stun_available(w));
 	assert_int_equal(stun_decode(&request, nb_bytes(w->dgram, w->ndgram)), 0);
@@ -691,12 +698,13 @@ static void a_silent_stun_server_is_tried_again(void **state)
 	(void)state;
 	give_stun(w, "stun:1.2.3.4");
 	client_engine_resolved(w->e, w->last_lookup, &addr, 1, w->now);
-	for (int i = 0; i < 100 && w->dgrams < 8; i++) {
+	/* Six for the mapped address and then no more, five checks, and five again half a minute later. */
+	for (int i = 0; i < 100 && w->dgrams < 14; i++) {
 		assert_false(nb_time_is_never(client_engine_deadline(w->e)));
 		w->now = client_engine_deadline(w->e);
 		client_engine_timer(w->e, w->now);
 	}
-	assert_int_equal(w->dgrams, 8);
+	assert_int_equal(w->dgrams, 14);
 	assert_true(w->now.ns - 100 * NB_SEC > 30 * NB_SEC);
 	assert_false(stun_available(w));
 	teardown(w);
@@ -1014,6 +1022,55 @@ static void an_offer_is_answered_with_candidates(void **state)
 	teardown(w);
 }
 
+/* One question to the server serves all peers: those that are there, and those that come while the answer is fresh. */
+static void one_question_serves_all_peers(void **state)
+{
+	struct world *w = setup();
+	struct client_signal_msg m = { .type = CLIENT_SIGNAL_OFFER, .ufrag = "abcdefghijklmnop", .has_session = true,
+				       .pwd = "abcdefghijklmnopabcdefghijklmnop", .version = "0.77.1" };
+	struct nb_endpoint mapped = { nb_addr4(0xc6336407), 40000 };
+	struct nb_addr server = nb_addr4(0x01020304);
+	struct stun_msg request;
+	struct stun_enc enc;
+	uint8_t key[NB_KEY_LEN], first[2048];
+	struct nb_buf answer;
+	size_t before;
+
+	(void)state;
+	give_stun(w, "stun:1.2.3.4");
+	w->keep_first = first;
+	client_engine_resolved(w->e, w->last_lookup, &server, 1, w->now);
+	assert_int_equal(w->dgrams, 2);
+	sync(w, make_map(1, 1, MAX));
+	for (unsigned i = 1; i <= MAX; i++) {
+		key_of(key, i);
+		client_engine_signal(w->e, key, &m, w->now);
+		if (i != MAX / 2)
+			continue;
+		before = w->candidates;
+		assert_int_equal(stun_decode(&request, nb_bytes(first, 20)), 0);
+		nb_buf_init(&answer, 1000);
+		enc = stun_begin(&answer, STUN_SUCCESS, STUN_BINDING, stun_txid(&request));
+		stun_put_xor_addr(&enc, STUN_A_XOR_MAPPED_ADDRESS, &mapped);
+		assert_int_equal(stun_end(&enc), 0);
+		client_engine_dgram(w->e, &w->dgram_to, NULL, nb_buf_view(&answer), w->now);
+		nb_buf_fini(&answer);
+		assert_int_equal(w->candidates, before + MAX / 2);
+	}
+	assert_int_equal(w->candidates, 2 * MAX);	/* each has heard of our own address and of the mapped one */
+	assert_int_equal(w->dgrams, 2);
+	/* Half a minute later the answer is no longer fresh: the next session asks, once, and has the old one meanwhile. */
+	w->now = nb_time_add(w->now, 26 * NB_SEC);
+	m.session[0] = 1;
+	for (unsigned i = 1; i <= 3; i++) {
+		key_of(key, i);
+		client_engine_signal(w->e, key, &m, w->now);
+	}
+	assert_int_equal(w->candidates, 2 * MAX + 6);
+	assert_int_equal(w->questions, 3);
+	teardown(w);
+}
+
 static void a_mapping_reaches_every_session(void **state)
 {
 	struct world *w = setup();
@@ -1305,7 +1362,7 @@ int main(void)
 		cmocka_unit_test(unusable_servers_do_no_harm),
 		cmocka_unit_test(strangers_and_our_own_overlay_are_ignored),
 		cmocka_unit_test(an_offer_is_answered_with_candidates),
-		cmocka_unit_test(a_mapping_reaches_every_session),
+		cmocka_unit_test(one_question_serves_all_peers), cmocka_unit_test(a_mapping_reaches_every_session),
 		cmocka_unit_test(status_shows_peers_in_order),
 		cmocka_unit_test(rules_become_a_table),
 		cmocka_unit_test(rules_change_only_when_they_do),

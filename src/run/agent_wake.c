@@ -23,14 +23,6 @@ static void woke(struct run_agent *a, int64_t slept_ns, struct nb_time now)
 	run_agent_later(a);
 }
 
-void run_agent_expect(struct run_agent *a, struct nb_time due)
-{
-	struct nb_time now = os_now();
-
-	/* What is due since long is due now: that it was set so late is not sleep. */
-	a->engine_due = nb_time_before(due, now) ? now : due;
-}
-
 void run_agent_check_awake(struct run_agent *a, struct nb_time now)
 {
 	int64_t suspended = os_suspended(), slept = suspended - a->suspended, late;
@@ -41,6 +33,16 @@ void run_agent_check_awake(struct run_agent *a, struct nb_time now)
 	late = nb_time_is_never(a->engine_due) ? 0 : nb_time_diff(now, a->engine_due);
 	if (slept > LATE_NS || late > LATE_NS)
 		woke(a, slept > late ? slept : late, now);
+}
+
+void run_agent_expect(struct run_agent *a, struct nb_time due)
+{
+	struct nb_time now = os_now();
+
+	/* Whatever ran first after standing still comes by here. */
+	run_agent_check_awake(a, now);
+	/* What is due since long is due now: that it was set so late is not sleep. */
+	a->engine_due = nb_time_before(due, now) ? now : due;
 }
 
 static void on_clock(void *ctx, int events)

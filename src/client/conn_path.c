@@ -161,10 +161,13 @@ void client_conn_path_died(struct client_conn *c, struct nb_time now)
 void client_conn_silent(struct client_conn *c, struct nb_time now)
 {
 	c->now = now;
-	if (!c->open || c->relay != RELAY_UP)
+	if (!c->open)
 		return;
-	if (c->path == CLIENT_PATH_RELAY && c->astray)
+	/* WireGuard is not where ICE's path or the relay is, which may well work. */
+	if (c->path != CLIENT_PATH_NONE && c->astray && (c->path == CLIENT_PATH_RELAY || !client_conn_is_loose(c)))
 		client_conn_push_endpoint(c, false);
+	if (c->relay != RELAY_UP)
+		return;
 	/* Nobody is coming to move WireGuard from where it was. */
 	if (!nb_time_is_never(c->endpoint_at))
 		c->endpoint_at = now;
@@ -256,7 +259,7 @@ void client_conn_roamed(struct client_conn *c, const struct nb_endpoint *to, str
 	c->now = now;
 	if (c->path == CLIENT_PATH_DIRECT && !nb_endpoint_eq(to, &c->pair.remote.at))
 		c->roamed = now;
-	c->astray = c->path == CLIENT_PATH_RELAY;
+	c->astray = c->path == CLIENT_PATH_RELAY || (c->path == c->ice_path && !nb_endpoint_eq(to, &c->pair.remote.at));
 	/* A straggler of the path that died does not bring it back. */
 	if (c->path == CLIENT_PATH_RELAY && !c->ice_path && c->died.ns && nb_time_diff(now, c->died) < STRAY_MS * NB_MS)
 		client_conn_push_endpoint(c, false);

@@ -1328,6 +1328,19 @@ static void led_astray(void **state)
 	count();
 	assert_int_equal(relays, 1);
 	end();
+	/* The same beside a direct path, with no relay to fall back to. */
+	begin(true);
+	connect_peer();
+	client_conn_handshake(c, now);
+	flush();
+	client_conn_roamed(c, &elsewhere, now);
+	client_conn_silent(c, now);
+	count();
+	assert_int_equal(directs, 1);
+	client_conn_silent(c, now);
+	count();
+	assert_int_equal(directs, 0);
+	end();
 }
 
 static void relay_lost(void **state)

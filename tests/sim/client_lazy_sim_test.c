@@ -569,7 +569,8 @@ static void at_the_edge(void **state)
 		world_fini(&w);
 	}
 	print_message("at the edge: %u of 2000 packets were sent once more\n", again);
-	assert_true(again < 100);
+	/* About one in twenty meets the moment; other random numbers gave 95 and 106. */
+	assert_true(again < 130);
 }
 
 /* The order to sleep is lost: the other side finds out by itself, and a packet wakes both as ever. */

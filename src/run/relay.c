@@ -760,9 +760,8 @@ static void check_descriptors(const struct relay_config *c)
 	size_t have = os_raise_descriptors(want);
 
 	if (have < want)
-		nb_warn("relay: this process may open %zu files, which is enough for about %zu relayed addresses, not for %zu: "
-			"raise the limit (ulimit -n, LimitNOFILE=) to %zu", have,
-			have > SPARE_DESCRIPTORS ? have - SPARE_DESCRIPTORS : 0, relays, want);
+		nb_warn("relay: this process may open %zu files, and %zu relayed addresses with their connections need %zu: clients will "
+			"be refused then; raise the limit (ulimit -n, LimitNOFILE=), or lower --max-allocations", have, relays, want);
 }
 
 int run_relay_start(struct run_relay **out, const struct relay_config *cfg, struct run_certs *certs)

@@ -105,7 +105,7 @@ class Server:
         self.end = end
 
     def __enter__(self):
-        self.process = subprocess.Popen(["ip", "netns", "exec", self.end.ns, "iperf3", "-s", "-B", self.end.inner4],
+        self.process = subprocess.Popen(["ip", "netns", "exec", self.end.ns, "iperf3", "-s", "-J", "-B", self.end.inner4],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.3)
 

@@ -126,7 +126,8 @@ void client_engine_wg_event(struct client_engine *e, enum wg_event_kind kind, co
 void client_engine_wg_stats(struct client_engine *e, const uint8_t key[NB_KEY_LEN], const struct wg_peer_stats *s);
 
 /* Connections: as client_relays_opened(), _message(), _lost(). */
-void client_engine_link_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, struct nb_time now);
+void client_engine_link_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, int64_t rtt_ns,
+			       struct nb_time now);
 void client_engine_link_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now);
 void client_engine_link_lost(struct client_engine *e, unsigned id, const char *why, struct nb_time now);
 

@@ -37,7 +37,7 @@ static void on_channel(void *arg, unsigned id, uint32_t channel, const uint8_t *
 	e->cfg.ops->link_channel(e->cfg.arg, id, channel, nb_bytes(peer, on ? RELAYMSG_ID_LEN : 0));
 }
 
-static void on_home(void *arg)
+static void on_home(void *arg, bool moved)
 {
 	struct client_engine *e = arg;
 	const char *url = client_relays_home(e->relays, &e->net.relay_ip);
@@ -52,7 +52,12 @@ static void on_home(void *arg)
 		return;
 	nb_list_each_safe(it, &e->open) {
 		struct engine_peer *p = nb_container(it, struct engine_peer, open);
+		struct client_conn_status s;
 
+		client_conn_status(p->conn, &s);
+		/* What goes by the relay before stays there until both have reason to talk. */
+		if (moved && s.relay_up)
+			continue;
 		client_conn_relay_ready(p->conn, e->relay_now);
 		client_engine_drain(e, p, e->relay_now);
 	}
@@ -152,13 +157,14 @@ void client_engine_relay_open_channel(struct client_engine *e, struct engine_pee
 
 /* --- from the driver --- */
 
-void client_engine_link_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, struct nb_time now)
+void client_engine_link_opened(struct client_engine *e, unsigned id, const struct nb_addr *ip, int64_t rtt_ns,
+			       struct nb_time now)
 {
 	e->relay_now = now;
 	if (id & SERVER_LINK)
 		client_servers_link_opened(e, id, now);
 	else
-		client_relays_opened(e->relays, id, ip, now);
+		client_relays_opened(e->relays, id, ip, rtt_ns, now);
 }
 
 void client_engine_link_message(struct client_engine *e, unsigned id, struct nb_bytes in, struct nb_time now)

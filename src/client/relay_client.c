@@ -13,11 +13,16 @@
 #define PROBE_NS (35 * NB_SEC)		/* relays say something at least every 25 s */
 #define ONLINE_NS (30 * NB_SEC)		/* for the peer to appear */
 #define HURRY_NS NB_SEC			/* a connection lost so soon after a change of the network is dialled at once */
-#define REDIAL_NS (1500 * NB_MS)	/* the same relay, after it was lost */
-#define RETRY_FIRST_NS (2 * NB_SEC)
+#define REDIAL_NS (400 * NB_MS)		/* the only relay there is, after it was lost; more or less */
+#define RETRY_FIRST_NS NB_SEC
 #define RETRY_CAP_NS (60 * NB_SEC)
 #define SWEEP_NS (60 * NB_SEC)		/* foreign relays without channels */
 #define FOREIGN_MIN_NS (5 * NB_SEC)
+#define PROBE_FIRST_NS (5 * NB_SEC)	/* how far the relays are: after the home relay was found, */
+#define PROBE_AGAIN_NS (10 * NB_SEC)	/* again before it is left for another one, */
+#define PROBE_EVERY_NS (900 * NB_SEC)	/* and from time to time */
+#define PROBE_LIMIT_NS (5 * NB_SEC)
+#define NEARER_NS (5 * NB_MS)		/* by so much and a quarter another one must be nearer */
 #define EARLY_NS (5 * NB_SEC)
 #define EARLY_MAX 64
 #define CHANNELS_MAX 16384
@@ -33,6 +38,7 @@ struct relay {
 	char instance[RELAYMSG_URL_MAX];	/* as it calls itself */
 	struct nb_addr ip;
 	bool foreign;				/* else home, or in the race for it */
+	bool probe;				/* only asks how far it is; foreign, too */
 	struct nb_time since, deadline;		/* of the answer to Auth, then of the next sign of life */
 	struct nb_list channels;
 	struct nb_map by_peer;			/* peer id -> channel */
@@ -70,10 +76,14 @@ struct client_relays {
 	char again[RELAYMSG_URL_MAX];	/* dial this one alone, first */
 	bool alone;			/* that is what is being tried */
 	struct nb_time retry_at, sweep_at;
+	struct nb_time probe_at;	/* next look at how far the relays are */
+	int64_t rtt_ns[CLIENT_RELAYS_URLS];	/* in the one that runs; 0: no answer */
+	char nearer[RELAYMSG_URL_MAX];	/* in the one before */
 	struct nb_time hurry_until;
 	struct nb_time channels_at;	/* no channel is due earlier */
 	int64_t retry_ns;
 	char error[160];
+	bool refused;			/* the token, the last time */
 	struct channel **channels;	/* by the low bits of their ids */
 	size_t n_slots;
 	uint32_t channel_generation;
@@ -259,6 +269,15 @@ static bool racing(const struct client_relays *r)
 	return false;
 }
 
+/* Between half and one and a half of it. */
+static int64_t about(struct client_relays *r, int64_t ns)
+{
+	uint32_t x;
+
+	r->cfg.random(r->cfg.random_ctx, &x, sizeof x);
+	return ns / 2 + (int64_t)(x % 1001) * (ns / 1000);
+}
+
 static bool is_configured(const struct client_relays *r, const char *url)
 {
 	for (size_t i = 0; i < r->n_urls; i++)
@@ -267,13 +286,10 @@ static bool is_configured(const struct client_relays *r, const char *url)
 	return false;
 }
 
-/* Nothing is being tried: wait between half and one and a half of the interval. */
+/* Nothing is being tried: wait. */
 static void wait_retry(struct client_relays *r, struct nb_time now)
 {
-	uint32_t x;
-
-	r->cfg.random(r->cfg.random_ctx, &x, sizeof x);
-	r->retry_at = nb_time_add(now, r->retry_ns / 2 + (int64_t)(x % 1001) * (r->retry_ns / 1000));
+	r->retry_at = nb_time_add(now, about(r, r->retry_ns));
 	r->retry_ns = r->retry_ns * 2 < RETRY_CAP_NS ? r->retry_ns * 2 : RETRY_CAP_NS;
 }
 
@@ -304,15 +320,93 @@ static void relay_hang_up(struct client_relays *r, struct relay *y)
 	r->cfg.ops->hang_up(r->cfg.arg, y->id);
 }
 
-static void became_home(struct client_relays *r, struct relay *y)
+static void became_home(struct client_relays *r, struct relay *y, struct nb_time now)
 {
+	struct relay *old = r->home;
+
+	if (old) {
+		/* Goes when its last channel does. */
+		old->foreign = true;
+		old->since = now;
+		snprintf(old->url, sizeof old->url, "%s", old->instance);
+		r->sweep_at = nb_time_min(r->sweep_at, nb_time_add(now, SWEEP_NS));
+	}
 	for (unsigned i = 0; i < CLIENT_RELAYS_MAX; i++)
 		if (&r->relays[i] != y && is_candidate(r, &r->relays[i]))
 			relay_hang_up(r, &r->relays[i]);
 	r->home = y;
 	r->retry_ns = RETRY_FIRST_NS;
 	r->error[0] = 0;
-	r->cfg.ops->home(r->cfg.arg);
+	r->probe_at = r->n_urls > 1 ? nb_time_add(now, old ? about(r, PROBE_EVERY_NS) : PROBE_FIRST_NS) : NB_TIME_NEVER;
+	r->cfg.ops->home(r->cfg.arg, old != NULL);
+}
+
+/* --- how far the relays are --- */
+
+static bool probing(const struct client_relays *r)
+{
+	for (unsigned i = 0; i < CLIENT_RELAYS_MAX; i++)
+		if (r->relays[i].state > DYING && r->relays[i].probe)
+			return true;
+	return false;
+}
+
+/* All are asked at once and in the same way, the home relay, too: a connection without a word. */
+static void start_probes(struct client_relays *r, struct nb_time now)
+{
+	r->probe_at = NB_TIME_NEVER;
+	if (!r->home || r->n_urls < 2 || racing(r))
+		return;
+	for (size_t i = 0; i < r->n_urls; i++) {
+		struct relay *y = relay_dial(r, r->urls[i], NULL, true, now);
+
+		r->rtt_ns[i] = 0;
+		if (!y)
+			continue;
+		y->probe = true;
+		y->deadline = nb_time_add(now, PROBE_LIMIT_NS);
+	}
+	if (!probing(r))
+		r->probe_at = nb_time_add(now, PROBE_EVERY_NS);
+}
+
+/* The nearest one, if it is much nearer than home; else NULL. */
+static const char *much_nearer(const struct client_relays *r)
+{
+	int64_t home = 0, best = INT64_MAX;
+	size_t at = 0;
+
+	for (size_t i = 0; i < r->n_urls; i++) {
+		if (!strcmp(r->urls[i], r->home->url))
+			home = r->rtt_ns[i];
+		if (r->rtt_ns[i] && r->rtt_ns[i] < best) {
+			best = r->rtt_ns[i];
+			at = i;
+		}
+	}
+	return home && best + NEARER_NS < home && best < home - home / 4 ? r->urls[at] : NULL;
+}
+
+/* Twice in a row, then home moves there: what it carries stays where it is meanwhile. */
+static void end_probes(struct client_relays *r, struct nb_time now)
+{
+	const char *url = r->home ? much_nearer(r) : NULL;
+	bool again = url && !strcmp(url, r->nearer);
+
+	snprintf(r->nearer, sizeof r->nearer, "%s", url && !again ? url : "");
+	r->probe_at = nb_time_add(now, url && !again ? PROBE_AGAIN_NS : about(r, PROBE_EVERY_NS));
+	if (again)
+		relay_dial(r, url, NULL, false, now);
+}
+
+static void probe_answered(struct client_relays *r, struct relay *y, int64_t rtt_ns, struct nb_time now)
+{
+	for (size_t i = 0; i < r->n_urls; i++)
+		if (!strcmp(r->urls[i], y->url))
+			r->rtt_ns[i] = rtt_ns;
+	relay_hang_up(r, y);
+	if (!probing(r))
+		end_probes(r, now);
 }
 
 static void give_up(struct client_relays *r, struct relay *y, const char *why, struct nb_time now)
@@ -334,7 +428,7 @@ static void became_up(struct client_relays *r, struct relay *y, struct nb_bytes 
 	nb_list_each(it, &y->channels)
 		subscribe(r, nb_container(it, struct channel, node), now);
 	if (!y->foreign)
-		became_home(r, y);
+		became_home(r, y, now);
 }
 
 /* After a candidate failed: a single redial is followed by all at once, all by a wait. */
@@ -358,16 +452,19 @@ void client_relays_lost(struct client_relays *r, unsigned id, const char *why, s
 		return;
 	snprintf(line, sizeof line, "%s", y->state == AUTHENTICATING && (!why || !*why) ?
 		 "the relay refused this peer or its token" : why && *why ? why : "the relay closed the connection");
-	if (!y->foreign)
+	if (!y->foreign) {
 		snprintf(r->error, sizeof r->error, "%s", line);
+		r->refused = y->state == AUTHENTICATING;
+	}
 	y->state = DYING;	/* callbacks find another one */
 	if (home) {
 		r->home = NULL;
-		snprintf(r->again, sizeof r->again, "%s", y->url);
-		/* Lost because the network changed: the relay is well. */
+		/* Lost because the network changed: the relay is well. Else another one does, if there is any. */
+		if (nb_time_before(now, r->hurry_until))
+			snprintf(r->again, sizeof r->again, "%s", y->url);
 		r->retry_at = !r->n_urls ? NB_TIME_NEVER :
-			      nb_time_before(now, r->hurry_until) ? now : nb_time_add(now, REDIAL_NS);
-		r->cfg.ops->home(r->cfg.arg);
+			      r->again[0] || r->n_urls > 1 ? now : nb_time_add(now, about(r, REDIAL_NS));
+		r->cfg.ops->home(r->cfg.arg, false);
 	} else if (!y->foreign) {
 		next_try(r, now);
 	}
@@ -375,6 +472,8 @@ void client_relays_lost(struct client_relays *r, unsigned id, const char *why, s
 		channel_end(r, nb_container(y->channels.next, struct channel, node), line);
 	nb_map_fini(&y->by_peer);
 	y->state = FREE;
+	if (y->probe && !probing(r))
+		end_probes(r, now);
 }
 
 /* --- messages --- */
@@ -457,7 +556,7 @@ void client_relays_message(struct client_relays *r, unsigned id, struct nb_bytes
 	}
 }
 
-void client_relays_opened(struct client_relays *r, unsigned id, const struct nb_addr *ip, struct nb_time now)
+void client_relays_opened(struct client_relays *r, unsigned id, const struct nb_addr *ip, int64_t rtt_ns, struct nb_time now)
 {
 	struct relay *y = relay_find(r, id);
 	uint8_t auth[RELAYMSG_AUTH_MAX];
@@ -465,6 +564,10 @@ void client_relays_opened(struct client_relays *r, unsigned id, const struct nb_
 
 	if (!y || y->state != DIALLING)
 		return;
+	if (y->probe) {
+		probe_answered(r, y, rtt_ns, now);
+		return;
+	}
 	if (ip)
 		y->ip = *ip;
 	y->state = AUTHENTICATING;
@@ -483,7 +586,7 @@ static struct relay *relay_for(struct client_relays *r, const char *url, const s
 	for (unsigned i = 0; i < CLIENT_RELAYS_MAX; i++) {
 		struct relay *y = &r->relays[i];
 
-		if (y->state > DYING && y->foreign && !strcmp(y->url, url))
+		if (y->state > DYING && y->foreign && !y->probe && !strcmp(y->url, url))
 			return y;
 	}
 	if (nb_time_is_never(r->sweep_at))
@@ -536,16 +639,24 @@ void client_relays_update(struct client_relays *r, const char *const *urls, size
 		if (urls[i] && strlen(urls[i]) < RELAYMSG_URL_MAX)
 			snprintf(r->urls[r->n_urls++], RELAYMSG_URL_MAX, "%s", urls[i]);
 	if (token.n && token.n <= sizeof r->token) {
+		/* What was refused may have been the old one. */
+		if (r->refused && (token.n != r->n_token || memcmp(token.p, r->token, token.n))) {
+			r->retry_at = nb_time_is_never(r->retry_at) ? r->retry_at : now;
+			r->refused = false;
+		}
 		memcpy(r->token, token.p, token.n);
 		r->n_token = token.n;
 	}
+	r->nearer[0] = 0;
 	if (!r->n_urls) {
-		r->retry_at = NB_TIME_NEVER;
+		r->retry_at = r->probe_at = NB_TIME_NEVER;
 		for (unsigned i = 0; i < CLIENT_RELAYS_MAX; i++)
 			if (is_candidate(r, &r->relays[i]))
 				relay_hang_up(r, &r->relays[i]);
 	} else if (!r->home && nb_time_is_never(r->retry_at)) {
 		start_race(r, now);
+	} else if (r->home && r->n_urls > 1 && nb_time_is_never(r->probe_at) && !probing(r)) {
+		r->probe_at = nb_time_add(now, PROBE_FIRST_NS);
 	}
 }
 
@@ -589,7 +700,7 @@ static void sweep(struct client_relays *r, struct nb_time now)
 	for (unsigned i = 0; i < CLIENT_RELAYS_MAX; i++) {
 		struct relay *y = &r->relays[i];
 
-		if (y->state <= DYING || !y->foreign)
+		if (y->state <= DYING || !y->foreign || y->probe)
 			continue;
 		if (nb_list_empty(&y->channels) && nb_time_diff(now, y->since) >= FOREIGN_MIN_NS)
 			relay_hang_up(r, y);
@@ -623,13 +734,15 @@ void client_relays_timer(struct client_relays *r, struct nb_time now)
 	check_channels(r, now);
 	if (nb_time_due(r->sweep_at, now))
 		sweep(r, now);
+	if (nb_time_due(r->probe_at, now))
+		start_probes(r, now);
 	if (nb_time_due(r->retry_at, now))
 		start_race(r, now);
 }
 
 struct nb_time client_relays_deadline(const struct client_relays *r)
 {
-	struct nb_time t = nb_time_min(nb_time_min(r->retry_at, r->sweep_at), r->channels_at);
+	struct nb_time t = nb_time_min(nb_time_min(r->retry_at, r->sweep_at), nb_time_min(r->channels_at, r->probe_at));
 
 	for (unsigned i = 0; i < CLIENT_RELAYS_MAX; i++)
 		if (r->relays[i].state > DYING)
@@ -648,7 +761,7 @@ struct client_relays *client_relays_new(const struct client_relays_config *cfg)
 	r->cfg = *cfg;
 	relaymsg_peer_id(r->self, cfg->self_key);
 	cfg->random(cfg->random_ctx, r->seed, sizeof r->seed);
-	r->retry_at = r->sweep_at = r->channels_at = NB_TIME_NEVER;
+	r->retry_at = r->sweep_at = r->channels_at = r->probe_at = NB_TIME_NEVER;
 	r->retry_ns = RETRY_FIRST_NS;
 	return r;
 }

@@ -1,7 +1,8 @@
-/* relay_client.h - the agent's side of the NetBird relay protocol: the home relay (chosen by a race, kept, dialled
- * again), foreign relays where a peer's home is elsewhere, and one channel per peer on them. Pure: messages of open
- * connections and time in, messages and calls to the ops out. The drivers (run/link_dial.h, run/link.h) dial, speak
- * WebSocket and carry the packets of channels; what a channel is good for is decided in client/conn.h. spec/relay-protocol.md 3, 6.
+/* relay_client.h - the agent's side of the NetBird relay protocol: the home relay (chosen by a race, kept, dialled again,
+ * and left for one that is measured to be much nearer), foreign relays where a peer's home is elsewhere, and one channel
+ * per peer on them. Pure: messages of open connections and time in, messages and calls to the ops out. The drivers
+ * (run/link_dial.h, run/link.h) dial, speak WebSocket and carry the packets of channels; what a channel is good for is
+ * decided in client/conn.h. spec/relay-protocol.md 3, 6.
  * Tests: tests/unit/client_relay_client_test.c, tests/fuzz/relay_client_fuzz.c */
 #ifndef NB_CLIENT_RELAY_CLIENT_H
 #define NB_CLIENT_RELAY_CLIENT_H
@@ -24,8 +25,8 @@ struct client_relays_ops {
 	void (*send)(void *arg, unsigned id, struct nb_bytes head, struct nb_bytes body);
 	/* Give the connection up, after what was queued is sent. It is not lost any more. */
 	void (*hang_up)(void *arg, unsigned id);
-	/* client_relays_home() has changed. */
-	void (*home)(void *arg);
+	/* client_relays_home() has changed. moved: to a nearer relay, while the one before still carries its channels. */
+	void (*home)(void *arg, bool moved);
 	/* The peer of a channel can be reached. */
 	void (*up)(void *arg, void *user, uint32_t channel);
 	/* The channel is over; its id is void. why: one line. */
@@ -69,8 +70,8 @@ uint32_t client_relays_open(struct client_relays *r, const char *peer_key, const
 /* gone does not come. 0 is allowed. */
 void client_relays_close(struct client_relays *r, uint32_t channel);
 
-/* The driver's reports. ip: the remote address. */
-void client_relays_opened(struct client_relays *r, unsigned id, const struct nb_addr *ip, struct nb_time now);
+/* The driver's reports. ip: the remote address; rtt_ns: the round trip there, 0 when not known. */
+void client_relays_opened(struct client_relays *r, unsigned id, const struct nb_addr *ip, int64_t rtt_ns, struct nb_time now);
 void client_relays_message(struct client_relays *r, unsigned id, struct nb_bytes in, struct nb_time now);
 void client_relays_lost(struct client_relays *r, unsigned id, const char *why, struct nb_time now);
 /* The network came back or changed: dial at once instead of waiting. */

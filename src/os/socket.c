@@ -323,6 +323,16 @@ int os_unix_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid)
 	return 0;
 }
 
+int64_t os_tcp_rtt(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof info;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return 0;
+	return (int64_t)info.tcpi_rtt * 1000;
+}
+
 int os_local_endpoint(int fd, struct nb_endpoint *e)
 {
 	union os_sockaddr sa = { 0 };

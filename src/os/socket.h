@@ -59,6 +59,8 @@ int os_unix_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid);
 int os_local_endpoint(int fd, struct nb_endpoint *e);
 int os_peer_endpoint(int fd, struct nb_endpoint *e);
 int os_set_mark(int fd, uint32_t mark);
+/* Nanoseconds to the other end of a TCP connection and back, as the kernel has measured; 0: not known. */
+int64_t os_tcp_rtt(int fd);
 
 /* Read once. 0 and *n > 0, NB_E_AGAIN, NB_E_CLOSED at the end, NB_E_IO. */
 int os_read(int fd, void *buf, size_t cap, size_t *n);

@@ -179,7 +179,8 @@ static struct nbc_trust *link_trust(void *ctx, const char **why)
 	return *why ? NULL : a->trust;
 }
 
-static void link_opened(void *ctx, unsigned id, bool turn, int fd, struct nbc_tls *tls, const struct nb_addr *ip)
+static void link_opened(void *ctx, unsigned id, bool turn, int fd, struct nbc_tls *tls, const struct nb_addr *ip,
+			int64_t rtt_ns)
 {
 	struct run_agent *a = ctx;
 
@@ -189,7 +190,7 @@ static void link_opened(void *ctx, unsigned id, bool turn, int fd, struct nbc_tl
 		return;
 	}
 	run_tunnel_link_add(a->tunnel, id, turn, fd, tls);
-	client_engine_link_opened(a->engine, id, ip, os_now());
+	client_engine_link_opened(a->engine, id, ip, rtt_ns, os_now());
 	client_mgmt_network_changed(a->mgmt, false, os_now());
 	if (a->signal)
 		client_signal_network_changed(a->signal, false, os_now());

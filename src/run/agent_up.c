@@ -48,6 +48,15 @@ static bool env_true(const char *name)
 	return v && (!strcmp(v, "true") || !strcmp(v, "1") || !strcmp(v, "TRUE") || !strcmp(v, "True"));
 }
 
+/* Stock's choice of transport: we have WebSocket only, which all its values but one allow. */
+static void check_relay_transport(void)
+{
+	const char *v = getenv("NB_RELAY_TRANSPORT");
+
+	if (v && !strcmp(v, "quic"))
+		nb_warn("NB_RELAY_TRANSPORT=quic is not supported by nestbox: relays are reached by WebSocket; unset it");
+}
+
 /* Without it the agent has what STUN and TURN give. */
 static void start_portmap(struct run_agent *a, const struct client_engine_config *engine)
 {
@@ -86,6 +95,7 @@ void run_agent_start_up(struct run_agent *a, const Management__LoginResponse *r)
 		run_agent_give_up(a, CLIENT_ENGINE_FAILED, why);
 		return;
 	}
+	check_relay_transport();
 	nbc_x25519_base(cfg.public_key, a->private_key);
 	cfg.port = run_tunnel_port(a->tunnel);
 	a->engine = client_engine_new(&cfg, os_now());

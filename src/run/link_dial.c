@@ -69,6 +69,7 @@ static void hand_over(struct dial *k)
 {
 	struct nb_endpoint own = { 0 }, peer = { 0 };
 	struct nbc_tls *tls;
+	int64_t rtt_ns;
 	int fd;
 
 	if (k->ws)
@@ -76,6 +77,7 @@ static void hand_over(struct dial *k)
 	k->ws = NULL;
 	os_local_endpoint(run_stream_fd(k->stream), &own);
 	os_peer_endpoint(run_stream_fd(k->stream), &peer);
+	rtt_ns = os_tcp_rtt(run_stream_fd(k->stream));
 	if (run_stream_release(k->stream, &fd, &tls)) {
 		run_stream_free(k->stream);
 		k->stream = NULL;
@@ -84,7 +86,7 @@ static void hand_over(struct dial *k)
 	}
 	k->stream = NULL;
 	k->own = own.addr;
-	k->owner->cfg.opened(k->owner->cfg.ctx, k->id, k->turn, fd, tls, &peer.addr);
+	k->owner->cfg.opened(k->owner->cfg.ctx, k->id, k->turn, fd, tls, &peer.addr, rtt_ns);
 }
 
 static void on_soon(void *ctx, struct nb_time now)

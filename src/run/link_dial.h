@@ -15,9 +15,11 @@ struct run_link_dials_config {
 	struct run_resolver *resolver;
 	/* The certificates to trust, for TLS; NULL with a line in *why when there are none. */
 	struct nbc_trust *(*trust)(void *ctx, const char **why);
-	/* All from the loop. opened: fd and tls (NULL: plain) are the receiver's now; ip: the server's address. lost: the
+	/* All from the loop. opened: fd and tls (NULL: plain) are the receiver's now; ip: the server's address; rtt_ns:
+	 * the way there and back. lost: the
 	 * connection did not come about, or, opened before, its own address is gone (run_link_dials_addresses). */
-	void (*opened)(void *ctx, unsigned id, bool turn, int fd, struct nbc_tls *tls, const struct nb_addr *ip);
+	void (*opened)(void *ctx, unsigned id, bool turn, int fd, struct nbc_tls *tls, const struct nb_addr *ip,
+		       int64_t rtt_ns);
 	void (*lost)(void *ctx, unsigned id, const char *why);
 	void *ctx;
 };

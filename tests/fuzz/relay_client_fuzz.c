@@ -60,11 +60,13 @@ static void on_hang_up(void *arg, unsigned id)
 	(void)arg, (void)id;
 }
 
-static void on_home(void *arg)
+static void on_home(void *arg, bool moved)
 {
 	struct nb_addr ip;
 
 	(void)arg;
+	if (moved && !client_relays_home(r, &ip))
+		abort();
 	if (freeing)
 		abort();
 	(void)client_relays_home(r, &ip);
@@ -137,7 +139,7 @@ static void step(unsigned what, struct nb_bytes in)
 		client_relays_update(r, urls, arg % 4, nb_bytes("token", 5), now);
 		break;
 	case 1:
-		client_relays_opened(r, id, NULL, now);
+		client_relays_opened(r, id, NULL, (int64_t)arg * NB_MS, now);
 		break;
 	case 2: {
 		uint8_t m[20] = { 1, RELAYMSG_AUTH_RESPONSE };

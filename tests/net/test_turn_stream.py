@@ -23,7 +23,6 @@ def lab(monkeypatch):
     made = []
     lab.named = made
     yield lab
-    os.environ.get("KEEP") and shutil.copytree(lab.dir, "/tmp/keep", dirs_exist_ok=True, ignore=shutil.ignore_patterns("sock"))
     lab.close()
     for d in made:
         shutil.rmtree(d, ignore_errors=True)
@@ -86,6 +85,17 @@ def test_only_tcp_443_is_open(lab, tls):
     assert p["connectionType"] == "Relayed" and "relay" in p["iceCandidateType"].values(), p
     seen = servers(a)
     assert [u for u, ok in seen.items() if ok] and not any(ok for u, ok in seen.items() if u.endswith("udp")), seen
+    carry(lab, a, b)
+
+
+def test_relay_over_tls(lab):
+    """rels:// as the server names it, with an authority of our own, from networks that let out TCP only."""
+    a, b, took = two(lab, True, [])
+    print(f"first ping over rels: {took:.2f} s")
+    assert took < 3
+    p = peer(a)
+    assert p["connectionType"] == "Relayed" and p["relayAddress"] == f"rels://{NAME}:8080", p
+    assert servers(a)[f"rels://{NAME}:8080"]
     carry(lab, a, b)
 
 

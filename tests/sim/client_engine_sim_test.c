@@ -280,7 +280,7 @@ static void tcp_open(struct tcp *t)
 		return;
 	}
 	t->opened = true;
-	client_engine_link_opened(t->node->engine, id, &at, w->now);
+	client_engine_link_opened(t->node->engine, id, &at, 0, w->now);
 }
 
 static void wg_arrives(struct node *n, const struct wg_ep *from, struct nb_bytes data);

@@ -929,7 +929,7 @@ static void an_allocation_over_tcp(void **state)
 	give_turns(w, &uri, 1);
 	wait_ms(w, 0);
 	assert_int_equal(w->link_dials, 1);
-	client_engine_link_opened(w->e, w->link, &turn_at.addr, w->now);
+	client_engine_link_opened(w->e, w->link, &turn_at.addr, 0, w->now);
 	pass_mail(w);
 	assert_int_equal(allocations(w), 1);
 	assert_int_equal(w->turn_on, 0);
@@ -940,7 +940,7 @@ static void an_allocation_over_tcp(void **state)
 	assert_int_equal(w->e->net.relayed[0].addr.family, 0);
 	wait_ms(w, 300);
 	assert_int_equal(w->link_dials, 2);
-	client_engine_link_opened(w->e, w->link, &turn_at.addr, w->now);
+	client_engine_link_opened(w->e, w->link, &turn_at.addr, 0, w->now);
 	pass_mail(w);
 	assert_int_equal(allocations(w), 1);
 	client_engine_stop(w->e, w->now);

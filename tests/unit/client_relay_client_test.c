@@ -25,6 +25,7 @@ static struct nb_buf sent;	/* the last message */
 static unsigned dialled[8], n_dialled;
 static uint32_t channel;
 static bool reopen, log_channels;
+static int64_t rtt_ms;		/* of connections that open */
 
 static void note(const char *fmt, ...)
 {
@@ -70,12 +71,12 @@ static void on_hang_up(void *arg, unsigned id)
 	note("hangup");
 }
 
-static void on_home(void *arg)
+static void on_home(void *arg, bool moved)
 {
 	struct nb_addr ip;
 
 	(void)arg;
-	note("home=%s", client_relays_home(r, &ip) ? client_relays_home(r, &ip) : "");
+	note("%s=%s", moved ? "moved" : "home", client_relays_home(r, &ip) ? client_relays_home(r, &ip) : "");
 }
 
 static void on_up(void *arg, void *user, uint32_t id)
@@ -138,6 +139,7 @@ static void begin(void)
 	n_dialled = 0;
 	channel = 0;
 	reopen = log_channels = false;
+	rtt_ms = 0;
 	log_text[0] = 0;
 	nb_buf_init(&sent, RELAYMSG_MAX + 10);
 }
@@ -157,7 +159,7 @@ static void opened(unsigned id)
 {
 	struct nb_addr ip = nb_addr4(0xcb00710a);
 
-	client_relays_opened(r, id, &ip, now);
+	client_relays_opened(r, id, &ip, rtt_ms * NB_MS, now);
 }
 
 static void hear(unsigned id, const char *hex)
@@ -339,20 +341,107 @@ static void test_loss_and_return(void **state)
 	client_relays_lost(r, dialled[1], "", now);
 	assert_string_equal(took(), "home=");
 	assert_string_equal(client_relays_error(r), "the relay closed the connection");
-	run_to(nb_time_add_ms(now, 1400));
-	assert_string_equal(took(), "");
-	run_to(nb_time_add_ms(now, 200));
-	assert_string_equal(took(), "dial:b:80");	/* that one first */
-	client_relays_lost(r, dialled[2], "refused", now);
-	assert_string_equal(took(), "dial:a:80 dial:b:80");	/* then all */
+	/* whoever answers first does, and at once */
+	run_to(now);
+	assert_string_equal(took(), "dial:a:80 dial:b:80");
 	client_relays_lost(r, dialled[3], "refused", now);
 	assert_string_equal(took(), "");
-	client_relays_lost(r, dialled[4], "refused", now);
+	client_relays_lost(r, dialled[2], "refused", now);
 	assert_string_equal(client_relays_error(r), "refused");
-	run_to(nb_time_add_ms(now, 900));
+	run_to(nb_time_add_ms(now, 499));
 	assert_string_equal(took(), "");
-	run_to(nb_time_add_ms(now, 2200));
+	run_to(nb_time_add_ms(now, 1001));
 	assert_string_equal(took(), "dial:a:80 dial:b:80");
+	end();
+	/* the only one there is gets a moment, but a changed network is no reason to wait */
+	begin();
+	home("rel://a");
+	client_relays_lost(r, dialled[0], "", now);
+	took();
+	run_to(nb_time_add_ms(now, 199));
+	assert_string_equal(took(), "");
+	run_to(nb_time_add_ms(now, 401));
+	assert_string_equal(took(), "dial:a:80");
+	opened(dialled[1]);
+	answer(dialled[1], "rel://a");
+	client_relays_hurry(r, now);
+	client_relays_lost(r, dialled[1], "our address is gone", now);
+	took();
+	run_to(now);
+	assert_string_equal(took(), "dial:a:80");
+	end();
+}
+
+/* The next look at how far the three relays are (c 0: no answer); home's health checks go on meanwhile. */
+static void probe(int64_t a, int64_t b, int64_t c)
+{
+	unsigned first = n_dialled;
+
+	while (n_dialled == first) {
+		hear(dialled[1], "0105");
+		run_to(nb_time_min(client_relays_deadline(r), nb_time_add_ms(now, 20000)));
+	}
+	assert_int_equal(n_dialled, first + 3);
+	took();
+	rtt_ms = a;
+	opened(dialled[first]);
+	rtt_ms = b;
+	opened(dialled[first + 1]);
+	rtt_ms = c;
+	if (c)
+		opened(dialled[first + 2]);
+	else
+		client_relays_lost(r, dialled[first + 2], "refused", now);
+	n_dialled = first;
+}
+
+static void test_nearer(void **state)
+{
+	const char *urls[] = { "rel://a", "rel://b", "rel://c" };
+	struct nb_addr ip;
+	struct nb_time began;
+
+	(void)state;
+	begin();
+	update(urls, 3);
+	opened(dialled[1]);
+	answer(dialled[1], "rel://b");
+	channel = client_relays_open(r, KEY_B, "rel://b", NULL, "b", now);
+	from(dialled[1], RELAYMSG_ONLINE, KEY_B, "");
+	n_dialled = 2;
+	probe(16, 20, 0);	/* nearer, but not by much */
+	assert_string_equal(took(), "hangup hangup");
+	began = now;
+	probe(20, 20, 5);	/* once is not enough */
+	assert_true(nb_time_diff(now, began) >= 450 * NB_SEC);
+	began = now;
+	probe(20, 20, 20);
+	assert_int_equal(nb_time_diff(now, began), 10 * NB_SEC);
+	probe(20, 20, 5);
+	took();
+	assert_string_equal(client_relays_home(r, &ip), "rel://b");
+	probe(20, 20, 5);
+	assert_string_equal(took(), "hangup hangup hangup dial:c:80");
+	opened(dialled[5]);
+	answer(dialled[5], "rel://c");
+	assert_string_equal(took(), "say6 moved=rel://c");
+	/* the channel stays where it is, and so does its connection until it closes */
+	from(dialled[1], RELAYMSG_TRANSPORT, KEY_B, "x");
+	assert_string_equal(took(), "data:b:1");
+	for (int i = 0; i < 4; i++) {
+		run_to(nb_time_add_ms(now, 30000));
+		hear(dialled[1], "0105");
+		hear(dialled[5], "0105");
+	}
+	assert_string_equal(took(), "say5 say5 say5 say5 say5 say5 say5 say5");
+	client_relays_close(r, channel);
+	assert_string_equal(took(), "say9");
+	run_to(nb_time_add_ms(now, 30000));
+	hear(dialled[5], "0105");
+	hear(dialled[1], "0105");
+	run_to(nb_time_add_ms(now, 31000));
+	assert_non_null(strstr(took(), "say4 hangup"));
+	assert_string_equal(client_relays_home(r, &ip), "rel://c");
 	end();
 }
 
@@ -423,6 +512,21 @@ static void test_refused(void **state)
 	opened(dialled[0]);
 	client_relays_lost(r, dialled[0], "", now);
 	assert_string_equal(client_relays_error(r), "the relay refused this peer or its token");
+	/* the same token again changes nothing, another one is tried at once */
+	for (int i = 1; i < 6; i++) {
+		run_to(client_relays_deadline(r));
+		opened(dialled[i]);
+		client_relays_lost(r, dialled[i], "", now);
+	}
+	took();
+	update(urls, 1);
+	run_to(now);
+	assert_string_equal(took(), "");
+	client_relays_update(r, urls, 1, nb_bytes_str("01other"), now);
+	run_to(now);
+	assert_string_equal(took(), "dial:a:80");
+	opened(dialled[6]);
+	assert_memory_equal(sent.p + sent.n - 7, "01other", 7);
 	end();
 }
 
@@ -554,6 +658,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_recorded), cmocka_unit_test(test_race), cmocka_unit_test(test_loss_and_return),
+		cmocka_unit_test(test_nearer),
 		cmocka_unit_test(test_retry_grows), cmocka_unit_test(test_silence), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_channel), cmocka_unit_test(test_early_expires), cmocka_unit_test(test_foreign),
 		cmocka_unit_test(test_home_lost_with_channels), cmocka_unit_test(test_many_channels),

@@ -196,7 +196,9 @@ static void fire(struct wg_dev *d, struct wg_peer *p, enum wg_timer which, struc
 			wg_pend(d, p, WG_P_KEEPALIVE);
 		break;
 	case WG_T_SILENCE:
-		wg_raise(d, p, WG_EV_SILENT);
+		if (p->insists)
+			wg_raise(d, p, WG_EV_SILENT);
+		p->overdue = !p->insists;
 		break;
 	case WG_T_COUNT:
 		break;
@@ -252,15 +254,24 @@ static void tell_active(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 	wg_raise(d, p, WG_EV_ACTIVE);
 }
 
-/* From the first message on: later ones do not move it. */
+/* From the first message on; later ones do not move it, but one there must be: the last word of an exchange has no answer. */
 static void expect_answer(struct wg_dev *d, struct wg_peer *p, struct nb_time now)
 {
-	if (!pending(p, WG_T_SILENCE))
+	if (p->overdue) {
+		p->overdue = false;
+		p->insists = true;
+		set(d, p, WG_T_SILENCE, now);
+	} else if (pending(p, WG_T_SILENCE)) {
+		p->insists = true;
+	} else {
+		p->insists = false;
 		set(d, p, WG_T_SILENCE, nb_time_add(now, WG_SILENCE));
+	}
 }
 
 void wg_timers_path_heard(struct wg_peer *p)
 {
+	p->overdue = p->insists = false;
 	stop(p, WG_T_SILENCE);
 }
 
@@ -310,6 +321,7 @@ void wg_timers_initiated(struct wg_dev *d, struct wg_peer *p, struct nb_time now
 {
 	set(d, p, WG_T_RETRANSMIT, nb_time_add(now, WG_REKEY_TIMEOUT + jitter(d)));
 	expect_answer(d, p, now);
+	p->insists = true;
 }
 
 /* The paper (5.4.7) leaves the cookie for the next attempt, five seconds later, lest answers make traffic. One attempt

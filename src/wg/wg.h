@@ -197,7 +197,7 @@ enum wg_event_kind {
 	WG_EV_GAVE_UP,		/* no answer within 90 s: waiting packets were dropped */
 	WG_EV_WANTED,		/* a packet waits for a peer without endpoint (told at most once per second) */
 	WG_EV_ACTIVE,		/* data is sent or received (told at most every active_ms) */
-	WG_EV_SILENT,		/* for 0.4 s nothing came back the way we send, though data or a handshake went out; told again while
+	WG_EV_SILENT,		/* for 0.4 s nothing came back the way we send, though two packets or a handshake went out; told again while
 				 * that goes on. One-way traffic does it, too */
 	WG_EV_TAI,		/* persist `tai` now: it is ahead of every stamp used for the next hour */
 };

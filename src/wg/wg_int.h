@@ -324,6 +324,7 @@ struct wg_peer {
 	struct nb_list waiting_node;	/* while there are any */
 
 	struct nb_time timer[WG_T_COUNT];
+	bool overdue, insists;		/* SILENCE: one message was not answered in time; more than one went out */
 	struct nb_time heap_key;	/* at most the earliest timer; later only after a look */
 	size_t heap_at;			/* position + 1; 0: not in the heap */
 	unsigned attempts;

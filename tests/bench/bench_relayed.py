@@ -1,6 +1,6 @@
-"""Traffic between two agents through a relay: throughput of one TCP stream, CPU of the agents for a gigabyte, idle round trip,
+"""Traffic between two agents through the NetBird relay, or with --turn through TURN over UDP: throughput of one TCP stream, CPU of the agents for a gigabyte, idle round trip,
 and the round trip while the control side is busy with status questions. Not a test: `python tests/bench/bench_relayed.py
-[--agent OTHER-BINARY]... [--turn | --turn-tcp] [--seconds N] [--rounds N]`; each binary takes its turn in each round,
+[--agent OTHER-BINARY]... [--turn] [--seconds N] [--rounds N]`; each binary takes its turn in each round,
 with the same server."""
 import argparse
 import json
@@ -48,13 +48,9 @@ def run(binary, args):
     try:
         env = {"NB_FORCE_RELAY": "true"}
         more = []
-        if args.turn or args.turn_tcp:
+        if args.turn:
             env = {"NB_ICE_FORCE_RELAY_CONN": "true"}
-            config = lab.dir / "config.yaml"
-            uri = f"turn:{SERVER_IP}:3478?transport={'tcp' if args.turn_tcp else 'udp'}"
-            config.write_text(json.dumps({"server": {"exposedAddress": lab.url, "authSecret": "s", "relays": {"addresses": []},
-                                                     "turns": [{"uri": uri}]}}))
-            more = ["--config", config]
+            more = ["--relay-protocol=false"]
         lab.start_server(*more)
         key = lab.setup()
         lab_module.NESTBOX = Path(binary)
@@ -83,7 +79,6 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--agent", action="append", default=[])
     p.add_argument("--turn", action="store_true")
-    p.add_argument("--turn-tcp", action="store_true")
     p.add_argument("--seconds", type=int, default=5)
     p.add_argument("--rounds", type=int, default=2)
     args = p.parse_args()

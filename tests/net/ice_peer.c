@@ -3,7 +3,7 @@
  *   ice_peer controlling|controlled ADDRESS...      (its host candidates; one UDP socket, any port)
  *
  * out: "credentials UFRAG PWD" at once; then "candidate LINE", "connected LOCAL REMOTE ADDRESS",
- *      "disconnected", "failed", "data TEXT".
+ *      "silent", "disconnected", "failed", "data TEXT".
  * in:  "remote UFRAG PWD" starts the agent; "candidate LINE"; "send TEXT" (on the selected pair);
  *      "stun ADDRESS:PORT"; end of input ends the program. */
 #include "ice/ice.h"
@@ -146,7 +146,7 @@ static void report(const struct ice_event *ev)
 		printf("connected %s %s %s\n", ice_type_name(ev->pair.local.type),
 		       ice_type_name(ev->pair.remote.type), text);
 	} else {
-		printf("%s\n", ev->type == ICE_EV_FAILED ? "failed" : "disconnected");
+		printf("%s\n", ev->type == ICE_EV_FAILED ? "failed" : ev->type == ICE_EV_SILENT ? "silent" : "disconnected");
 	}
 }
 

@@ -163,6 +163,7 @@ def test_stays_and_notices_death(network, pair):
     exchange(us, them)
     started = time.monotonic()
     them.process.kill()
+    us.wait("silent", 5)
     us.wait("disconnected", 9)
     # aioice sends only every 5 s, so our last word from it may be an answer up to 2 s ago
     assert 3.5 < time.monotonic() - started < 8

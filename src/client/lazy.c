@@ -71,19 +71,21 @@ static bool has_prefix(const char *text, const char *prefix)
 	return !strncmp(text, prefix, strlen(prefix));
 }
 
+#define MANY 1000000	/* a number may stop growing here */
+
 /* Numbers between dots, the first three of them. Returns what follows, NULL when there are none. */
 static const char *read_numbers(const char *p, unsigned long out[3])
 {
 	for (int i = 0;; i++) {
-		char *end;
-		unsigned long v;
+		unsigned long v = 0;
 
 		if (!isdigit((unsigned char)*p))
 			return NULL;
-		v = strtoul(p, &end, 10);
+		for (; isdigit((unsigned char)*p); p++)
+			if (v < MANY)
+				v = v * 10 + (unsigned long)(*p - '0');
 		if (i < 3)
 			out[i] = v;
-		p = end;
 		if (*p != '.')
 			return p;
 		p++;

@@ -19,4 +19,10 @@ static inline bool emulator_so_error(void)
 	return getenv("EMULATOR") && ECONNREFUSED != 111;
 }
 
+/* Programs that choose a socket (SO_ATTACH_REUSEPORT_CBPF), runs of datagrams beside an address, IP_MTU: not known to it. */
+static inline bool emulator_sockets(void)
+{
+	return getenv("EMULATOR");
+}
+
 #endif

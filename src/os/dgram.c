@@ -286,21 +286,6 @@ struct outbox {
 	union control ctl[OS_DGRAM_BATCH];
 };
 
-static void put_control(struct msghdr *m, union control *ctl, int level, int type, const void *data, size_t n)
-{
-	struct cmsghdr *c;
-
-	if (!m->msg_control)
-		m->msg_control = ctl;
-	c = (struct cmsghdr *)(void *)(ctl->room + m->msg_controllen);
-	memset(c, 0, CMSG_SPACE(n));
-	c->cmsg_level = level;
-	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(n);
-	memcpy(CMSG_DATA(c), data, n);
-	m->msg_controllen += CMSG_SPACE(n);
-}
-
 /* Ask for a source address. */
 static void put_local(struct msghdr *m, union control *ctl, const struct nb_addr *local)
 {
@@ -309,14 +294,14 @@ static void put_local(struct msghdr *m, union control *ctl, const struct nb_addr
 
 		memset(&info, 0, sizeof info);
 		memcpy(&info.ipi_spec_dst, local->ip, 4);
-		put_control(m, ctl, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+		os_put_control(m, ctl, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
 	} else {
 		struct in6_pktinfo info;
 
 		memset(&info, 0, sizeof info);
 		memcpy(&info.ipi6_addr, local->ip, 16);
 		info.ipi6_ifindex = local->scope;
-		put_control(m, ctl, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
+		os_put_control(m, ctl, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
 	}
 }
 
@@ -449,13 +434,13 @@ static void add_message(struct outbox *o, size_t at, size_t run)
 	if (d->ecn) {
 		int tos = d->ecn;
 
-		put_control(m, &o->ctl[i], d->remote.addr.family == 6 ? IPPROTO_IPV6 : IPPROTO_IP,
+		os_put_control(m, &o->ctl[i], d->remote.addr.family == 6 ? IPPROTO_IPV6 : IPPROTO_IP,
 			    d->remote.addr.family == 6 ? IPV6_TCLASS : IP_TOS, &tos, sizeof tos);
 	}
 	if (run > 1) {
 		uint16_t size = (uint16_t)d->n;
 
-		put_control(m, &o->ctl[i], IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
+		os_put_control(m, &o->ctl[i], IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
 	}
 	o->end[i] = at + run;
 }

@@ -65,6 +65,21 @@ int os_fail(int e)
 	}
 }
 
+void os_put_control(struct msghdr *m, void *room, int level, int type, const void *data, size_t n)
+{
+	struct cmsghdr *c;
+
+	if (!m->msg_control)
+		m->msg_control = room;
+	c = (struct cmsghdr *)(void *)((char *)room + m->msg_controllen);
+	memset(c, 0, CMSG_SPACE(n));
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(n);
+	memcpy(CMSG_DATA(c), data, n);
+	m->msg_controllen += CMSG_SPACE(n);
+}
+
 /* Close fd after a failure without losing its errno. */
 static int fail_close(int *fd)
 {

@@ -138,21 +138,6 @@ static struct nb_addr mapped(const struct nb_addr *a)
 	return nb_addr6(ip);
 }
 
-static void put_control(struct msghdr *m, union control *ctl, int level, int type, const void *data, size_t n)
-{
-	struct cmsghdr *c;
-
-	if (!m->msg_control)
-		m->msg_control = ctl;
-	c = (struct cmsghdr *)(void *)(ctl->room + m->msg_controllen);
-	memset(c, 0, CMSG_SPACE(n));
-	c->cmsg_level = level;
-	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(n);
-	memcpy(CMSG_DATA(c), data, n);
-	m->msg_controllen += CMSG_SPACE(n);
-}
-
 static void put_source(struct msghdr *h, union control *ctl, const struct nb_addr *from, bool six)
 {
 	if (six) {
@@ -160,12 +145,12 @@ static void put_source(struct msghdr *h, union control *ctl, const struct nb_add
 		struct nb_addr a = mapped(from);
 
 		memcpy(&info.ipi6_addr, a.ip, 16);
-		put_control(h, ctl, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
+		os_put_control(h, ctl, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
 	} else {
 		struct in_pktinfo info = { 0 };
 
 		memcpy(&info.ipi_spec_dst, from->ip, 4);
-		put_control(h, ctl, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+		os_put_control(h, ctl, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
 	}
 }
 
@@ -224,7 +209,7 @@ static void add_message(struct outbox *o, unsigned at, unsigned run, bool six)
 	if (run > 1) {
 		uint16_t size = (uint16_t)length(out);
 
-		put_control(h, &o->control[i], IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
+		os_put_control(h, &o->control[i], IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
 	}
 	o->end[i] = at + run;
 }

@@ -3,31 +3,23 @@
  * control, so that the packet path never allocates. Between threads there are two rings each way: data can fill its
  * own, and handshakes still get through.
  * Fields of struct run_shard belong to one side each; only rings, eventfds and the atomics are shared. */
-#include "run/shard.h"
+#include "run/shard_int.h"
 
 #include "crypto/crypto.h"
 #include "os/clock.h"
 #include "os/socket.h"
-#include "os/steer.h"
 #include "os/tun.h"
 #include "run/conntrack.h"
 #include "run/link.h"
-#include "run/path.h"
-#include "run/ring.h"
-#include "run/steer.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define COMMANDS 1024
-#define DELIVERIES 64		/* messages opened together */
 #define COMMAND_WAITS 2000	/* of COMMAND_WAIT_US: one second in all */
 #define COMMAND_WAIT_US 500
-#define SLOTS 512
 #define DH_PER_HANDSHAKE 4	/* scalar multiplications that answering takes */
 #define BURST_MIN 32
 #define BURST_MAX 4096
@@ -35,67 +27,6 @@
 #define MESSAGE_BYTES (128u << 10)	/* and messages; half for handshakes alone */
 #define TAKE 64			/* of a ring in a turn */
 #define POLL_OWN 4		/* descriptors besides those of links */
-
-/* A message on its way to control; data follows. */
-struct slot {
-	struct run_tunnel_msg m;
-	_Alignas(8) uint8_t data[];
-};
-
-/* What one thread gives another; the packet or message follows. */
-struct handed {
-	struct wg_ep ep;
-	uint8_t ecn;
-	bool admitted;
-	bool out;		/* for the peer of channel ep.id of a link, sealed */
-	uint8_t vnet[WG_VNET];
-	uint8_t data[];
-};
-
-/* From each other thread. */
-struct inbox {
-	struct run_ring packets, messages;
-};
-
-struct run_shard {
-	/* shared */
-	_Atomic(struct run_command *) commands[COMMANDS];
-	atomic_uint command_head, command_tail;
-	uint8_t *slots;
-	size_t slot_stride, slot_room;
-	atomic_uint slot_head, slot_tail;
-	atomic_bool wants_room;		/* the thread found the slots full */
-	atomic_bool stop;
-	_Atomic uint16_t port;
-	atomic_uint offloads;
-	atomic_uint stats_asked;	/* 1, or 2: with prefixes */
-	_Atomic(struct filter_table *) filter_next;	/* for the thread to take */
-	run_shard_tables *filter_past;
-	_Atomic(struct os_dgram_pair *) udp_next;	/* from the first thread */
-	struct inbox inbox[WG_SHARDS_MAX];
-	struct run_shard *all[WG_SHARDS_MAX];
-	unsigned shards;		/* of all; 1 until they are joined */
-	int command_fd, told_fd;
-	pthread_t thread;
-
-	/* control's */
-	bool running;
-
-	/* the thread's */
-	struct run_path path;
-	struct run_links *links;	/* the first thread's; NULL in others */
-	int steer;			/* table of os/steer.h that follows the prefixes, -1: another thread has it */
-	unsigned udp_wanted;
-	uint32_t fwmark;
-	bool told, port_done;
-	int port_err;
-	unsigned stats;			/* as asked; 0: none */
-	struct wg_peer *stats_peer;	/* where it stands */
-	bool stats_told;
-	size_t stats_skip;
-	uint64_t dgrams_lost, handed, handed_lost;
-	unsigned woken, wake;		/* bit per thread: was given something in this turn; after it was woken */
-};
 
 /* --- the ring to control --- */
 
@@ -203,7 +134,7 @@ static bool tell_stats_end(struct run_shard *t)
 	return true;
 }
 
-static void stats_advance(struct run_shard *t)
+void run_shard_stats_advance(struct run_shard *t)
 {
 	t->stats_peer = wg_peer_next(t->path.wg, t->stats_peer);
 	t->stats_told = false;
@@ -221,7 +152,7 @@ static bool tell_stats(struct run_shard *t, struct nb_time now)
 		if (!t->stats)
 			return false;
 		t->stats_peer = NULL;
-		stats_advance(t);
+		run_shard_stats_advance(t);
 	}
 	if (!t->stats_peer)
 		return tell_stats_end(t);
@@ -234,7 +165,7 @@ static bool tell_stats(struct run_shard *t, struct nb_time now)
 		slot_commit(t);
 		t->stats_told = true;
 		if (t->stats == 1)
-			stats_advance(t);
+			run_shard_stats_advance(t);
 		return true;
 	}
 	n = wg_peer_allowed(t->path.wg, t->stats_peer, t->stats_skip, (struct nb_prefix *)s->data,
@@ -245,7 +176,7 @@ static bool tell_stats(struct run_shard *t, struct nb_time now)
 		slot_commit(t);
 		t->stats_skip += n;
 	} else {
-		stats_advance(t);
+		run_shard_stats_advance(t);
 	}
 	return true;
 }
@@ -427,14 +358,12 @@ static void link_packets(void *ctx, struct wg_pkt *k, size_t n)
 	run_path_deliver(&t->path, k, own);
 }
 
-static void commands_run(struct run_shard *t, struct nb_time now);
-
 /* Control may have named the channel since this turn began. */
 static void send_for_other(struct run_shard *t, uint32_t channel, struct nb_bytes message)
 {
 	if (run_links_send(t->links, channel, message))
 		return;
-	commands_run(t, os_now());
+	run_shard_commands_run(t, os_now());
 	run_links_send(t->links, channel, message);
 }
 
@@ -500,306 +429,6 @@ static void take_all(struct run_shard *t)
 	}
 	if (more)
 		run_kick(t->command_fd);
-}
-
-/* --- which queue of TUN packets come through --- */
-
-static void steer_allowed(const struct run_shard *t, const uint8_t key[NB_KEY_LEN], const struct nb_prefix *prefix)
-{
-	if (t->steer >= 0)
-		os_steer_set(t->steer, prefix, wg_home(key, t->path.shards));
-}
-
-static void steer_disallowed(const struct run_shard *t, const struct nb_prefix *prefix)
-{
-	if (t->steer >= 0)
-		os_steer_clear(t->steer, prefix);
-}
-
-/* The peer loses all its prefixes. */
-static void steer_forget(const struct run_shard *t, const struct wg_peer *p)
-{
-	struct nb_prefix some[32];
-	size_t n, at = 0;
-
-	while (t->steer >= 0 && (n = wg_peer_allowed(t->path.wg, p, at, some, 32)) != 0) {
-		for (size_t i = 0; i < n; i++)
-			os_steer_clear(t->steer, &some[i]);
-		at += n;
-	}
-}
-
-/* --- commands --- */
-
-static void peer_set(struct run_shard *t, const struct run_command *c, struct nb_time now)
-{
-	const struct run_tunnel_peer *s = &c->peer;
-	const struct nb_prefix *prefixes = (const struct nb_prefix *)c->bytes;
-	struct wg_peer *p = wg_peer_find(t->path.wg, s->key);
-
-	if (!p && (s->update_only || wg_peer_add(t->path.wg, s->key, &p)))
-		return;
-	if (s->replace_allowed) {
-		steer_forget(t, p);
-		wg_peer_disallow_all(t->path.wg, p);
-	}
-	for (size_t i = 0; i < c->n; i++)
-		if (!wg_peer_allow(t->path.wg, p, &prefixes[i]))
-			steer_allowed(t, s->key, &prefixes[i]);
-	/* The rest is for the thread where the peer is at home. */
-	if (wg_home(s->key, t->path.shards) != t->path.shard)
-		return;
-	if (s->set_psk)
-		wg_peer_set_psk(t->path.wg, p, s->psk);
-	if (s->set_endpoint)
-		wg_peer_set_endpoint(t->path.wg, p, &s->ep, now);
-	if (s->set_keepalive)
-		wg_peer_set_keepalive(t->path.wg, p, s->keepalive, now);
-}
-
-static void peer_remove(struct run_shard *t, struct wg_peer *p)
-{
-	if (t->stats && t->stats_peer == p)
-		stats_advance(t);
-	steer_forget(t, p);
-	wg_peer_remove(t->path.wg, p);
-}
-
-static void peer_command(struct run_shard *t, const struct run_command *c, struct nb_time now)
-{
-	struct wg_peer *p = wg_peer_find(t->path.wg, c->key);
-	const struct nb_prefix *prefixes = (const struct nb_prefix *)c->bytes;
-
-	if (!p)
-		return;
-	switch (c->kind) {
-	case RUN_CMD_PEER_REMOVE:
-		peer_remove(t, p);
-		break;
-	case RUN_CMD_PEER_RESET:
-		wg_peer_reset(t->path.wg, p);
-		break;
-	case RUN_CMD_PEER_DISALLOW:
-		for (size_t i = 0; i < c->n; i++)
-			if (!wg_peer_disallow(t->path.wg, p, &prefixes[i]))
-				steer_disallowed(t, &prefixes[i]);
-		break;
-	default:
-		wg_peer_set_endpoint(t->path.wg, p, &c->ep, now);
-		if (c->flag)
-			wg_peer_handshake(t->path.wg, p, true, now);
-		break;
-	}
-}
-
-static void private_key(struct run_shard *t, const struct run_command *c)
-{
-	/* The peer with this key goes; the position in the statistics must not point to it. */
-	uint8_t pub[NB_KEY_LEN];
-	struct wg_peer *self;
-
-	nbc_x25519_base(pub, c->key);
-	self = wg_peer_find(t->path.wg, pub);
-	if (self)
-		peer_remove(t, self);
-	wg_set_private_key(t->path.wg, c->key);
-}
-
-/* Sockets in place of those in use. */
-static void use_udp(struct run_shard *t, const struct os_dgram_pair *fresh)
-{
-	os_dgram_close(&t->path.udp);
-	run_path_set_udp(&t->path, fresh);
-	atomic_store(&t->port, fresh->port);
-}
-
-static int open_port(struct run_shard *t, uint16_t port)
-{
-	struct os_dgram_pair pair[WG_SHARDS_MAX], *next[WG_SHARDS_MAX] = { 0 };
-	unsigned length;
-	const struct sock_filter *pick = run_steer(&length);
-	int err = 0;
-
-	for (unsigned i = 1; i < t->shards && !err; i++) {
-		next[i] = malloc(sizeof *next[i]);
-		err = next[i] ? 0 : NB_E_NOMEM;
-	}
-	if (!err)
-		err = os_dgram_open_group(pair, t->shards, port, t->fwmark, t->udp_wanted, pick, length);
-	for (unsigned i = 1; i < t->shards; i++) {
-		if (!err) {
-			*next[i] = pair[i];
-			next[i] = atomic_exchange(&t->all[i]->udp_next, next[i]);
-			run_kick(t->all[i]->command_fd);
-			if (next[i])
-				os_dgram_close(next[i]);
-		}
-		free(next[i]);
-	}
-	if (!err)
-		use_udp(t, &pair[0]);
-	return err;
-}
-
-/* The first thread opened another port. */
-static void udp_take(struct run_shard *t)
-{
-	struct os_dgram_pair *fresh;
-
-	if (!atomic_load_explicit(&t->udp_next, memory_order_relaxed))
-		return;
-	fresh = atomic_exchange(&t->udp_next, NULL);
-	if (!fresh)
-		return;
-	/* The mark may have changed here since the other thread opened it. */
-	os_dgram_set_mark(fresh, t->fwmark);
-	use_udp(t, fresh);
-	free(fresh);
-}
-
-static void change_port(struct run_shard *t, uint16_t port)
-{
-	t->port_done = true;
-	t->port_err = port && port == t->path.udp.port ? 0 : open_port(t, port);
-}
-
-static void link_command(struct run_shard *t, const struct run_command *c)
-{
-	struct nb_bytes bytes = nb_bytes(c->bytes, c->n);
-	struct run_link_parts parts;
-
-	switch (c->kind) {
-	case RUN_CMD_LINK_ADD:
-		memcpy(&parts, c->bytes, sizeof parts);
-		run_links_add(t->links, c->value, c->flag ? RUN_LINK_TURN : RUN_LINK_RELAY, parts.fd, parts.tls);
-		break;
-	case RUN_CMD_LINK_DROP:
-		run_links_drop(t->links, c->value);
-		break;
-	case RUN_CMD_LINK_SEND:
-		run_links_say(t->links, c->value, bytes);
-		break;
-	default:
-		if (c->flag)
-			run_links_channel_add(t->links, c->value, c->ep.id, bytes);
-		else
-			run_links_channel_remove(t->links, c->ep.id);
-		break;
-	}
-}
-
-static void command_run(struct run_shard *t, struct run_command *c, struct nb_time now)
-{
-	switch (c->kind) {
-	case RUN_CMD_PEER_SET:
-		peer_set(t, c, now);
-		break;
-	case RUN_CMD_PEER_REMOVE:
-	case RUN_CMD_PEER_DISALLOW:
-	case RUN_CMD_PEER_RESET:
-	case RUN_CMD_ENDPOINT:
-		peer_command(t, c, now);
-		break;
-	case RUN_CMD_SEND:
-		run_path_send(&t->path, &c->to, &c->from, c->bytes, c->n);
-		break;
-	case RUN_CMD_DELIVER:	/* commands_run() has them */
-		break;
-	case RUN_CMD_TURN_ADD:
-	case RUN_CMD_TURN_REMOVE:
-		run_path_turn(&t->path, &c->to, c->kind == RUN_CMD_TURN_ADD);
-		break;
-	case RUN_CMD_PRIVATE_KEY:
-		private_key(t, c);
-		break;
-	case RUN_CMD_FWMARK:
-		t->fwmark = c->value;
-		if (os_dgram_set_mark(&t->path.udp, c->value))
-			t->path.udp_errors++;
-		break;
-	case RUN_CMD_PORT:
-		change_port(t, (uint16_t)c->value);
-		break;
-	case RUN_CMD_PEERS_CLEAR:
-		t->stats_peer = NULL;
-		wg_peers_clear(t->path.wg);
-		if (t->steer >= 0)
-			os_steer_clear_all(t->steer);
-		break;
-	case RUN_CMD_LINK_ADD:
-	case RUN_CMD_LINK_DROP:
-	case RUN_CMD_LINK_SEND:
-	case RUN_CMD_LINK_CHANNEL:
-		link_command(t, c);
-		break;
-	}
-}
-
-size_t run_command_extra(const struct run_command *c)
-{
-	bool prefixes = c->kind == RUN_CMD_PEER_SET || c->kind == RUN_CMD_PEER_DISALLOW;
-
-	return prefixes ? c->n * sizeof(struct nb_prefix) : c->n;
-}
-
-void run_command_free(struct run_command *c)
-{
-	nb_wipe(c, sizeof *c + run_command_extra(c));
-	free(c);
-}
-
-static struct run_command *command_take(struct run_shard *t)
-{
-	unsigned tail = atomic_load_explicit(&t->command_tail, memory_order_relaxed);
-	struct run_command *c;
-
-	if (tail == atomic_load_explicit(&t->command_head, memory_order_acquire))
-		return NULL;
-	c = atomic_load_explicit(&t->commands[tail % COMMANDS], memory_order_relaxed);
-	atomic_store_explicit(&t->command_tail, tail + 1, memory_order_release);
-	return c;
-}
-
-/* Messages that came elsewhere are opened together, as those of a socket are. */
-struct delivery {
-	struct run_command *c[DELIVERIES];
-	struct wg_pkt k[DELIVERIES];
-	size_t n;
-};
-
-static void deliver(struct run_shard *t, struct delivery *d)
-{
-	if (d->n)
-		run_path_deliver(&t->path, d->k, d->n);
-	for (size_t i = 0; i < d->n; i++)
-		free(d->c[i]);
-	d->n = 0;
-}
-
-static void deliver_add(struct run_shard *t, struct delivery *d, struct run_command *c)
-{
-	d->c[d->n] = c;
-	d->k[d->n++] = (struct wg_pkt){ .buf = c->bytes, .cap = c->n, .p = c->bytes, .n = c->n, .ep = c->ep };
-	if (d->n == DELIVERIES)
-		deliver(t, d);
-}
-
-static void commands_run(struct run_shard *t, struct nb_time now)
-{
-	struct delivery d;
-	struct run_command *c;
-
-	d.n = 0;
-	while ((c = command_take(t)) != NULL) {
-		if (c->kind == RUN_CMD_DELIVER) {
-			deliver_add(t, &d, c);
-			continue;
-		}
-		deliver(t, &d);
-		command_run(t, c, now);
-		run_command_free(c);
-	}
-	deliver(t, &d);
 }
 
 /* --- access rules --- */
@@ -929,8 +558,8 @@ static void *thread_main(void *arg)
 		wg_set_wall(t->path.wg, now, os_wall());
 		/* Always, and first: a packet that was sent after a command must find it done. */
 		filter_take(t);
-		udp_take(t);
-		commands_run(t, now);
+		run_shard_udp_take(t);
+		run_shard_commands_run(t, now);
 		take_all(t);
 		if (fds[1].revents && t->path.tun >= 0)
 			run_path_tun(&t->path);
@@ -949,7 +578,7 @@ static void *thread_main(void *arg)
 		wake_all(t);
 	}
 	/* What was asked for before the end: the last words to a TURN server. */
-	commands_run(t, os_now());
+	run_shard_commands_run(t, os_now());
 	if (t->links)
 		run_links_flush(t->links);
 	return NULL;
@@ -1151,7 +780,7 @@ void run_shard_free(struct run_shard *t)
 
 	if (!t)
 		return;
-	while ((c = command_take(t)) != NULL)
+	while ((c = run_shard_command_take(t)) != NULL)
 		run_command_free(c);
 	fresh = atomic_load(&t->udp_next);
 	if (fresh)
